@@ -1,0 +1,85 @@
+"""What can go wrong, named by what happens next.
+
+    EtlError                    exit 1
+    ├─ ConfigError              exit 2, nothing was started
+    ├─ SourceError              exit 1
+    │  └─ SourceChanged         the content is not what the checkpoint was made from
+    ├─ TargetError              exit 1
+    │  ├─ TargetMismatch        the table is not what the load needs
+    │  ├─ TargetUnavailable     no connection, or it was lost
+    │  └─ DuplicateFound        on_duplicate = "error" met a duplicate
+    ├─ TooManyRejects           exit 4, the open transaction was rolled back
+    ├─ Locked                   exit 5
+    └─ AccountingError          exit 1, the counts do not add up
+
+``str(error)`` is one sentence that says what and where, and one that says what to do. Values of the data and
+passwords are never part of it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class EtlError(Exception):
+    """Base of every error that is meant for the user; anything else that escapes is a bug."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem} {self.remedy}".rstrip()
+
+
+class ConfigError(EtlError):
+    """The config or the command line cannot be used; nothing was started."""
+
+    exit_code = 2
+
+
+class SourceError(EtlError):
+    """A source cannot be read as the config says."""
+
+
+class SourceChanged(SourceError):
+    """A resume found other content than the checkpoint was made from."""
+
+
+class TargetError(EtlError):
+    """The database refused something that is not the fault of one row."""
+
+
+class TargetMismatch(TargetError):
+    """The target table is not there, or is not what the load needs."""
+
+
+class TargetUnavailable(TargetError):
+    """There is no connection to the database, or it was lost."""
+
+
+class DuplicateFound(TargetError):
+    """``on_duplicate = "error"`` met a row whose key is already there."""
+
+
+class TooManyRejects(EtlError):
+    """``max_rejects`` was passed; the open transaction was rolled back."""
+
+    exit_code = 4
+
+
+class Locked(EtlError):
+    """Another run of the same job is at work on the same target."""
+
+    exit_code = 5
+
+
+class AccountingError(EtlError):
+    """The counts do not add up; nothing of the open transaction is committed."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, told as Python tells SIGINT: whoever rolls back for the one does so for the other."""

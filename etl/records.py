@@ -1,0 +1,325 @@
+"""The values that the parts hand each other: records, rows, verdicts, counts and results.
+
+Everything here is frozen. The words are those of the glossary in ``docs/glossary.md``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from etl.errors import AccountingError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+
+class Verdict(enum.IntEnum):
+    """What became of a record."""
+
+    WRITTEN = 0
+    UPDATED = 1
+    UNCHANGED = 2
+    DUPLICATE = 3
+    REJECTED = 4
+    FILTERED = 5
+
+
+class Phase(enum.StrEnum):
+    """Where a record was refused. ``DUPLICATE`` is used with ``record_duplicates`` only."""
+
+    READ = "read"
+    MAP = "map"
+    WRITE = "write"
+    DUPLICATE = "duplicate"
+
+
+class Reason(enum.StrEnum):
+    """Why a record was refused, in words that do not change with the database or its language."""
+
+    UNIQUE = "unique"
+    FOREIGN_KEY = "foreign_key"
+    NOT_NULL = "not_null"
+    CHECK = "check"
+    EXCLUSION = "exclusion"
+    CONSTRAINT = "constraint"  # class 23 that is none of the above, such as a trigger's RAISE(ABORT)
+    TYPE = "type"
+    RANGE = "range"
+    TOO_LONG = "too_long"
+    DATA = "data"  # class 22 that is none of the above
+    COLUMN_COUNT = "column_count"
+    ENCODING = "encoding"
+    QUOTE = "quote"
+
+
+class Kind(enum.Enum):
+    """The types of target columns, each with one Arrow type that the mapper gives and every writer takes."""
+
+    SMALLINT = "smallint"  # int16
+    INTEGER = "integer"  # int32
+    BIGINT = "bigint"  # int64
+    NUMERIC = "numeric"  # decimal128(precision, scale) when precision <= 38, else string in plain decimal notation
+    REAL = "real"  # float32
+    DOUBLE = "double precision"  # float64
+    BOOLEAN = "boolean"  # bool
+    DATE = "date"  # date32, years 1 to 9999
+    TIME = "time"  # time64[us]
+    TIMESTAMP = "timestamp"  # timestamp[us], years 1 to 9999
+    TIMESTAMPTZ = "timestamp with time zone"  # timestamp[us, tz=UTC]
+    TEXT = "text"  # string; length: most characters
+    CHAR = "char"  # string; length: most characters
+    UUID = "uuid"  # string, 36 characters, lower case
+    JSON = "json"  # string, valid JSON text exactly as it came
+    BYTES = "bytes"  # binary
+    ENUM = "enum"  # string, one of labels
+    OTHER = "other"  # string: the database reads it and its error is a reject
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """The type of a target column and the limits that go with it.
+
+    ``exact_digits`` is the number of significant decimal digits that the database stores exactly in a NUMERIC
+    (15 on SQLite, which keeps an 8-byte float; None: no limit). ``has_nan`` says whether NaN can be stored
+    (SQLite stores NULL in its place).
+    """
+
+    kind: Kind
+    length: int | None = None
+    precision: int | None = None
+    scale: int | None = None
+    labels: tuple[str, ...] = ()
+    exact_digits: int | None = None
+    has_nan: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the target table."""
+
+    name: str
+    type: ColumnType
+    nullable: bool = True
+    has_default: bool = False
+    is_primary_key: bool = False
+    is_generated: bool = False  # GENERATED ALWAYS AS (…): no value can be given
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a source has been read: ``record`` records, ``offset`` bytes of its decoded text, up to ``line``.
+
+    ``offset`` and ``line`` (the physical line that comes next, from 1) are for CSV; Parquet needs the record alone.
+    """
+
+    record: int = 0
+    offset: int = 0
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A refused record with its place and the reason: one line of ``etl rejects``.
+
+    ``values`` are the source's own texts by source column name; ``raw`` is the record's own text where it could not
+    be split into fields, bytes that are no text written as ``\\xNN``.
+    """
+
+    record: int
+    line: int | None
+    phase: Phase
+    reason: Reason
+    message: str
+    sqlstate: str | None = None
+    constraint: str | None = None
+    column: str | None = None
+    values: dict[str, str | None] | None = None
+    raw: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """A bounded number of records of one source.
+
+    ``columns`` holds the records that could be split into fields, one row each: strings for CSV, the file's own
+    types for Parquet. ``numbers`` and ``lines`` give for each of these rows the record's number and physical line
+    (``lines`` is None for Parquet). ``rejects`` are the records that could not be read. ``end`` is the position
+    behind the last record, ``consumed`` the bytes of the file (as stored, so compressed ones) read by then.
+    ``offsets`` holds for CSV where each record begins, the rejects among them, as ``Position.offset`` counts.
+    """
+
+    columns: pa.RecordBatch
+    numbers: NDArray[np.int64]
+    lines: NDArray[np.int64] | None
+    rejects: tuple[Reject, ...]
+    end: Position
+    consumed: int
+    offsets: NDArray[np.int64] | None = None
+
+    @property
+    def read(self) -> int:
+        """Records in this batch, those that could not be read among them."""
+        return len(self.numbers) + len(self.rejects)
+
+    def line_of(self, index: int) -> int | None:
+        return None if self.lines is None else int(self.lines[index])
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The mapped rows of a record batch.
+
+    ``columns`` has one Arrow column for each target column that the source gives, in the Arrow type of its ``Kind``;
+    ``indices`` gives for each row its row in ``RecordBatch.columns``; ``rejects`` are the records that could not be
+    mapped.
+    """
+
+    columns: pa.RecordBatch
+    indices: NDArray[np.int64]
+    rejects: tuple[Reject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The database's word on one row: ``index`` is its place in ``Rows.columns``."""
+
+    index: int
+    reason: Reason
+    message: str
+    sqlstate: str | None = None
+    constraint: str | None = None
+    column: str | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict.DUPLICATE if self.reason is Reason.UNIQUE else Verdict.REJECTED
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a writer did with the rows it was given: those not named in ``refusals`` are written."""
+
+    rows: int
+    refusals: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many records met which verdict. ``check`` is rule 2: the counts add up."""
+
+    read: int = 0
+    written: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    filtered: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.read + other.read,
+            self.written + other.written,
+            self.updated + other.updated,
+            self.unchanged + other.unchanged,
+            self.duplicates + other.duplicates,
+            self.rejected + other.rejected,
+            self.filtered + other.filtered,
+        )
+
+    def check(self, what: str) -> None:
+        """Raise ``AccountingError`` unless every record read has exactly one verdict."""
+        accounted = self.written + self.updated + self.unchanged + self.duplicates + self.rejected + self.filtered
+        if self.read != accounted:
+            raise AccountingError(
+                f"The counts of {what} do not add up: {self.read} read, {accounted} accounted for; "
+                "nothing of the open transaction was committed.",
+                "This is a bug of etl: please report it with the output of `etl check`.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RejectCount:
+    """Rejects of one load, counted by what refused them."""
+
+    phase: str
+    reason: str
+    count: int
+    sqlstate: str | None = None
+    constraint: str | None = None
+    column: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What became of one source: ``loaded``, ``already_loaded`` or ``partial``."""
+
+    path: str
+    status: Literal["loaded", "already_loaded", "partial"]
+    counts: Counts = Counts()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What became of one load."""
+
+    name: str
+    table: str
+    method: str
+    counts: Counts
+    seconds: float
+    rejects: tuple[RejectCount, ...] = ()
+    files: tuple[FileResult, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What became of a run. ``exit_code`` is that of ``etl load``; ``error`` the sentence the user sees, if any.
+
+    ``counts`` are those of the whole run, what was committed before a resume among them; ``seconds`` are those of
+    this execution.
+    """
+
+    run_id: str
+    job: str
+    status: Literal["completed", "failed", "stopped"]
+    exit_code: int
+    dry_run: bool
+    seconds: float
+    counts: Counts = Counts()
+    loads: tuple[LoadResult, ...] = field(default=())
+    error: str | None = None
+
+
+class Reporter(Protocol):
+    """Who is told how a run goes on: a progress bar, log lines, or nobody."""
+
+    def load_started(self, name: str, table: str, method: str, reason: str, size: int) -> None:
+        """A load begins: its sources hold ``size`` bytes in all; ``reason`` says why ``method`` was chosen."""
+
+    def records_done(self, size: int, counts: Counts) -> None:
+        """A record batch is done, not yet committed: ``size`` more bytes, ``counts`` of this batch."""
+
+    def committed(self) -> None:
+        """All that was done so far is committed."""
+
+    def load_finished(self) -> None:
+        """The load ended; an error may have cut it short."""
+
+
+class Reader(Protocol):
+    """An opened source. Opening it has checked its header or its footer; nothing else has been read."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and Arrow types of the source's columns, in file order; every column of a CSV is a string."""
+
+    def batches(self, start: Position, columns: Sequence[str]) -> Iterator[RecordBatch]:
+        """Yield the record batches behind ``start``, in order.
+
+        ``columns`` are the source columns that the mapper takes; a reader may leave out the others or give them too.
+        Raises SourceError, naming the file, when the source cannot be read on.
+        """
