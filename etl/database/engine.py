@@ -1,0 +1,109 @@
+"""The connection to the target, and the hooks that make SAVEPOINT and constraints mean the same on both databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.orm import Session, sessionmaker
+
+from etl.config import Database
+from etl.database.refusals import target_errors
+from etl.errors import TargetUnavailable
+
+CONNECT_TIMEOUT = 10  # seconds, for PostgreSQL, unless the URL says otherwise
+BUSY_TIMEOUT = 30  # seconds that SQLite waits for another writer
+
+
+def database_engine(database: Database, *, read_only: bool = False) -> Engine:
+    """An Engine for ``database``; nothing is connected yet.
+
+    ``read_only`` engines begin transactions that take no write lock. The ledger's tables are found in
+    ``ledger_schema`` through the schema name ``ledger``.
+    """
+    url = database.sqlalchemy_url
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(url, read_only=read_only)
+    options: dict[str, Any] = {}
+    if database.isolation_level is not None:
+        options["isolation_level"] = database.isolation_level
+    engine = create_engine(url, connect_args=_postgresql_arguments(url), hide_parameters=True, **options)
+    event.listen(engine, "begin", _constraints_immediate)
+    return engine.execution_options(schema_translate_map={"ledger": database.ledger_schema})
+
+
+@contextmanager
+def connected(database: Database, *, read_only: bool = False) -> Iterator[Connection]:
+    """One open connection to ``database``, closed on leaving.
+
+    Raises TargetUnavailable when there is none to be had, TargetError for whatever else the database says.
+    """
+    engine = database_engine(database, read_only=read_only)
+    _require_sqlite_file(engine.url)
+    try:
+        with target_errors(engine.url), engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def session_factory(connection: Connection) -> sessionmaker[Session]:
+    """Sessions on one connection.
+
+    Where the connection is already in a transaction (a dry run), a session's commit releases a savepoint of it:
+    SQLAlchemy's "joining a session into an external transaction".
+    """
+    return sessionmaker(connection, expire_on_commit=False, join_transaction_mode="create_savepoint")
+
+
+def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, hide_parameters=True)
+    event.listen(engine, "connect", _own_transactions)
+    event.listen(engine, "begin", _begin_deferred if read_only else _begin_immediate)
+    return engine.execution_options(schema_translate_map={"ledger": None})
+
+
+def _own_transactions(connection: Any, _record: object) -> None:
+    """Take BEGIN out of the driver's hands.
+
+    By default sqlite3 begins no transaction before a SAVEPOINT, so that RELEASE commits: a row inserted inside
+    ``begin_nested()`` would survive the rollback of the outer transaction (SQLAlchemy, "Pysqlite: serializable
+    isolation / savepoints / transactional DDL"). Foreign keys are enforced per connection and only on request.
+    """
+    connection.isolation_level = None
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    """Take the write lock at once: a later upgrade of a read lock fails without waiting (SQLITE_BUSY_SNAPSHOT)."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_deferred(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _constraints_immediate(connection: Connection) -> None:
+    """Deferred constraints would fire at COMMIT, behind every savepoint, and refuse the good rows with the bad one."""
+    connection.exec_driver_sql("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+def _postgresql_arguments(url: URL) -> dict[str, Any]:
+    """Session settings that values depend on: a text without a time zone means the same on every server."""
+    defaults = {"connect_timeout": CONNECT_TIMEOUT, "application_name": "etl", "client_encoding": "utf8"}
+    arguments = {key: value for key, value in defaults.items() if key not in url.query}
+    settings = "-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=postgres"
+    given = url.query.get("options", "")
+    return arguments | {"options": f"{settings} {given if isinstance(given, str) else ' '.join(given)}".rstrip()}
+
+
+def _require_sqlite_file(url: URL) -> None:
+    """Connecting would make an empty file, and an empty database is not what anybody asked for."""
+    name = url.database or ""
+    if url.get_backend_name() != "sqlite" or name in ("", ":memory:") or name.startswith("file:"):
+        return
+    if not Path(name).is_file():
+        raise TargetUnavailable(f"There is no SQLite database {name}.", "Create it and its tables, or correct the url.")
