@@ -1,0 +1,255 @@
+"""What a run has done so far, kept in the database that it loads: opened, advanced, and asked back after a crash."""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from etl.errors import AccountingError, SourceChanged
+from etl.ledger.models import File, RejectedRecord, Run
+from etl.records import Counts, Phase, Position, Reason, Reject, RejectCount
+
+
+@dataclass(frozen=True, slots=True)
+class SourceIdentity:
+    """Which source, for which load, into which table: what decides whether it was loaded already."""
+
+    load: str
+    table: str
+    path: str
+    size: int
+    sha256: str
+
+
+def open_run(session: Session, job: str, *, rerun: bool = False) -> Run:
+    """The unfinished run of ``job``, to be resumed, or a new one; committed.
+
+    With ``rerun`` an unfinished run is resumed only if it is a rerun itself.
+    """
+    newest = session.scalars(
+        sa.select(Run).where(Run.job == job).order_by(Run.started_at.desc(), Run.id.desc()).limit(1)
+    ).first()
+    if newest is not None and newest.status != "completed" and (newest.is_rerun or not rerun):
+        run = newest
+        run.status, run.finished_at, run.error = "running", None, None
+        run.executions += 1
+    else:
+        run = Run(id=_run_id(), job=job, status="running", is_rerun=rerun, executions=1, started_at=_now())
+        session.add(run)
+    session.commit()
+    return run
+
+
+def close_run(session: Session, run: Run, status: str, error: str | None = None) -> None:
+    """Write down how the run ended; committed."""
+    run.status, run.error, run.finished_at = status, error, _now()
+    session.commit()
+
+
+def open_file(session: Session, run: Run, source: SourceIdentity, method: str, *, rerun: bool) -> File | None:
+    """The ledger's row of a source, with the position to read on from; None when it was loaded completely before.
+
+    A file that this very run has loaded is given back with the status ``loaded``. Nothing is committed: a new row
+    goes with the first rows of the source. Raises SourceChanged when a checkpoint was made from other content.
+    """
+    earlier = _newest_file(session, run, source, File.sha256 == source.sha256, File.size == source.size)
+    if earlier is None:
+        if not rerun:
+            _refuse_changed(session, run, source)
+        return _new_file(session, run, source, method, Position())
+    if earlier.run_id == run.id and earlier.path == source.path:
+        earlier.method = method
+        return earlier
+    if earlier.status == "loaded":
+        return None
+    return _new_file(session, run, source, method, earlier.position)
+
+
+def add_rejects(session: Session, file: File, rejects: Iterable[Reject]) -> None:
+    """Write rejects into the ledger; committed with the rows of their record batch."""
+    values = [{"file_id": file.id} | _columns_of(reject) for reject in rejects]
+    if values:
+        session.execute(sa.insert(RejectedRecord), values)
+
+
+def advance(session: Session, file: File, position: Position, counts: Counts) -> None:
+    """Set the checkpoint forward; committed with the rows. Raises AccountingError when the counts do not add up."""
+    counts.check(file.path)
+    if position.record - file.record != counts.read:
+        raise AccountingError(
+            f"{file.path}: {position.record - file.record} records were passed and {counts.read} counted; "
+            "nothing of the open transaction was committed.",
+            "This is a bug of etl: please report it with the output of `etl check`.",
+        )
+    file.position = position
+    file.counts = file.counts + counts
+    file.updated_at = _now()
+    session.flush()
+
+
+def count_rejects(session: Session, run: Run) -> dict[str, tuple[RejectCount, ...]]:
+    """The rejects of a run by load, counted by what refused them, the most frequent first."""
+    facts = (
+        RejectedRecord.phase,
+        RejectedRecord.reason,
+        RejectedRecord.sqlstate,
+        RejectedRecord.constraint,
+        RejectedRecord.column,
+    )
+    found = session.execute(
+        sa.select(File.load, *facts, sa.func.count())
+        .join(RejectedRecord.file)
+        .where(File.run_id == run.id, RejectedRecord.phase != Phase.DUPLICATE.value)
+        .group_by(File.load, *facts)
+        .order_by(sa.func.count().desc(), *facts)
+    )
+    counted: dict[str, list[RejectCount]] = {}
+    for load, phase, reason, sqlstate, constraint, column, count in found:
+        counted.setdefault(load, []).append(RejectCount(phase, reason, count, sqlstate, constraint, column))
+    return {load: tuple(counts) for load, counts in counted.items()}
+
+
+def files_of(session: Session, run: Run) -> list[File]:
+    """The sources that a run has touched, in the order in which it came to them."""
+    return list(session.scalars(sa.select(File).where(File.run_id == run.id).order_by(File.id)))
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run as ``etl history`` shows it."""
+
+    run_id: str
+    job: str
+    status: str
+    executions: int
+    started_at: dt.datetime
+    finished_at: dt.datetime | None
+    counts: Counts
+    files: int
+    error: str | None
+
+
+def past_runs(session: Session, job: str | None, last: int) -> list[PastRun]:
+    """The newest ``last`` runs, of one job or of all, the newest first."""
+    chosen = sa.select(Run).order_by(Run.started_at.desc(), Run.id.desc()).limit(last)
+    if job is not None:
+        chosen = chosen.where(Run.job == job)
+    return [_past_run(run) for run in session.scalars(chosen)]
+
+
+def _past_run(run: Run) -> PastRun:
+    counts = sum((file.counts for file in run.files), Counts())
+    return PastRun(
+        run.id,
+        run.job,
+        run.status,
+        run.executions,
+        run.started_at,
+        run.finished_at,
+        counts,
+        len(run.files),
+        run.error,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class KeptReject:
+    """A reject as ``etl rejects`` gives it."""
+
+    run_id: str
+    load: str
+    file: str
+    reject: Reject
+
+
+def kept_rejects(
+    session: Session,
+    *,
+    job: str | None = None,
+    run_id: str | None = None,
+    load: str | None = None,
+    phase: str | None = None,
+) -> Iterator[KeptReject]:
+    """The rejects of one run (of the newest, if none is named), in file order; streamed, whatever their number."""
+    run_id = run_id or _newest_run_id(session, job)
+    chosen = (
+        sa.select(RejectedRecord, File.run_id, File.load, File.path)
+        .join(RejectedRecord.file)
+        .where(File.run_id == run_id)
+        .order_by(File.id, RejectedRecord.record, RejectedRecord.id)
+    )
+    if load is not None:
+        chosen = chosen.where(File.load == load)
+    chosen = chosen.where(RejectedRecord.phase == phase) if phase else chosen
+    for kept, run, name, path in session.execute(chosen.execution_options(yield_per=1000)):
+        yield KeptReject(run, name, path, _reject(kept))
+        session.expunge(kept)
+
+
+def run_exists(session: Session, run_id: str) -> bool:
+    return session.get(Run, run_id) is not None
+
+
+def _reject(kept: RejectedRecord) -> Reject:
+    return Reject(
+        record=kept.record,
+        line=kept.line,
+        phase=Phase(kept.phase),
+        reason=Reason(kept.reason),
+        message=kept.message,
+        sqlstate=kept.sqlstate,
+        constraint=kept.constraint,
+        column=kept.column,
+        values=kept.values,
+        raw=kept.raw,
+    )
+
+
+def _columns_of(reject: Reject) -> dict[str, Any]:
+    # As plain strings: psycopg writes an enum by its name.
+    return asdict(reject) | {"phase": reject.phase.value, "reason": str(reject.reason)}
+
+
+def _newest_run_id(session: Session, job: str | None) -> str | None:
+    newest = sa.select(Run.id).order_by(Run.started_at.desc(), Run.id.desc()).limit(1)
+    return session.scalar(newest if job is None else newest.where(Run.job == job))
+
+
+def _newest_file(session: Session, run: Run, source: SourceIdentity, *where: sa.ColumnElement[bool]) -> File | None:
+    """The newest row for the load and table; for a rerun, what other runs have done does not count."""
+    chosen = sa.select(File).where(File.job == run.job, File.load == source.load, File.table == source.table, *where)
+    if run.is_rerun:
+        chosen = chosen.where(File.run_id == run.id)
+    return session.scalars(chosen.order_by(File.id.desc()).limit(1)).first()
+
+
+def _refuse_changed(session: Session, run: Run, source: SourceIdentity) -> None:
+    earlier = _newest_file(session, run, source, File.path == source.path)
+    if earlier is not None and earlier.status == "partial" and earlier.record:
+        raise SourceChanged(
+            f"{source.path} has changed since {earlier.record:,} of its records were committed (run {earlier.run_id}).",
+            "Put the former file back and run the same command again, or load all of the new one with --rerun.",
+        )
+
+
+def _new_file(session: Session, run: Run, source: SourceIdentity, method: str, start: Position) -> File:
+    file = File(**asdict(source), job=run.job, method=method, status="partial", seconds=0.0, updated_at=_now())
+    file.position, file.counts, file.run = start, Counts(), run
+    session.add(file)
+    session.flush()
+    return file
+
+
+def _run_id() -> str:
+    """Sortable by time, short enough to type."""
+    return f"{_now():%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)

@@ -1,0 +1,61 @@
+"""Bringing the ledger's tables up to date, by Alembic's steps in ``migrations/versions``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from etl.errors import TargetMismatch
+
+HEAD = "0001"  # the newest step; a test holds it against migrations/versions
+VERSION_TABLE = "etl_version"
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 0x65746C_6C6467  # "etl" "ldg": one step at a time, whoever comes first
+
+
+def ledger_version(connection: Connection, schema: str | None) -> str | None:
+    """The version of the ledger in ``schema``; None where there is none."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE, schema):
+        return None
+    table = sa.table(VERSION_TABLE, sa.column("version_num"), schema=schema)
+    return connection.scalar(sa.select(table.c.version_num))
+
+
+def upgrade_ledger(connection: Connection, schema: str | None) -> None:
+    """Create the ledger's tables, or bring older ones up to date, in the connection's transaction.
+
+    Raises TargetMismatch where a newer etl has been at work. Nothing is written where the ledger is up to date, so
+    that a role without CREATE can go on with a ledger that somebody else has made.
+    """
+    if ledger_version(connection, schema) == HEAD:
+        return
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    version = ledger_version(connection, schema)  # again: another run may have been there while we waited
+    if version is not None and version > HEAD:
+        raise TargetMismatch(
+            f"The ledger has version {version}, this etl knows {HEAD} at most.",
+            "Use the newer etl that wrote it.",
+        )
+    _create_schema(connection, schema)
+    _run_steps(connection, schema)
+
+
+def _create_schema(connection: Connection, schema: str | None) -> None:
+    """CREATE SCHEMA IF NOT EXISTS would ask for the right to create even where there is nothing to do."""
+    if schema is not None and not sa.inspect(connection).has_schema(schema):
+        connection.execute(sa.schema.CreateSchema(schema))
+
+
+def _run_steps(connection: Connection, schema: str | None) -> None:
+    # Imported here: Alembic costs 0.1 s that only the first run on a database needs.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes.update(connection=connection, schema=schema, version_table=VERSION_TABLE)
+    command.upgrade(config, "head")
