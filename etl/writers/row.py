@@ -1,0 +1,76 @@
+"""``method = "row"``: the definition of a verdict. Every other writer must end with the same rows and verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.exc import DataError, IntegrityError, StatementError
+from sqlalchemy.orm import Session
+
+from etl.database import Target
+from etl.records import Outcome
+from etl.writers.refusing import null_key_refusals, refusal
+from etl.writers.values import Values, row_values
+
+
+@dataclass(frozen=True, slots=True)
+class RowWriter:
+    """Adds each row as an object of the mapped class, in a savepoint of its own."""
+
+    method: ClassVar[str] = "row"
+    target: Target
+
+    def write(self, session: Session, rows: pa.RecordBatch) -> Outcome:
+        """Insert the rows in order; a refused one is rolled back to its savepoint. Nothing is committed."""
+        refused = null_key_refusals(rows, self.target)
+        for index, values in enumerate(row_values(rows, self.target)):
+            if index in refused:
+                continue
+            try:
+                with session.begin_nested():
+                    session.add(self._row(values))  # flushed on leaving
+            except (IntegrityError, DataError, StatementError, ValueError) as error:
+                refused[index] = refusal(error, index, values, session, self.target)
+        return Outcome(rows.num_rows, tuple(refused.values()))
+
+    def _row(self, values: Values) -> object:
+        """A new, transient object: pending after ``add``, persistent once flushed, transient again when refused.
+
+        The identity map refers to it weakly, so that it is gone with the next one. The ORM takes None for "not
+        given" where a column has a default or is a key: ``null()`` says that the source gave NULL.
+        """
+        assert self.target.entity is not None
+        given = {
+            self.target.attributes[name]: sa.null() if value is None and name in self.target.filled_in else value
+            for name, value in values.items()
+        }
+        return self.target.entity(**given)
+
+
+@dataclass(frozen=True, slots=True)
+class CoreRowWriter:
+    """The same for what the ORM cannot map or read back: each row as an INSERT on the Session, in its own savepoint.
+
+    These are tables without a primary key, views, and tables with triggers, which may change or drop the row that
+    the ORM would look for.
+    """
+
+    method: ClassVar[str] = "row"
+    target: Target
+
+    def write(self, session: Session, rows: pa.RecordBatch) -> Outcome:
+        """Insert the rows in order; a refused one is rolled back to its savepoint. Nothing is committed."""
+        refused = null_key_refusals(rows, self.target)
+        insert = sa.insert(self.target.table)
+        for index, values in enumerate(row_values(rows, self.target)):
+            if index in refused:
+                continue
+            try:
+                with session.begin_nested():
+                    session.execute(insert, values)
+            except (IntegrityError, DataError) as error:
+                refused[index] = refusal(error, index, values, session, self.target)
+        return Outcome(rows.num_rows, tuple(refused.values()))
