@@ -264,7 +264,7 @@ class FileResult:
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """What became of one load."""
+    """What became of one load; ``counts`` and ``seconds`` are those of the whole run, a resume's past among them."""
 
     name: str
     table: str
@@ -279,8 +279,8 @@ class LoadResult:
 class RunResult:
     """What became of a run. ``exit_code`` is that of ``etl load``; ``error`` the sentence the user sees, if any.
 
-    ``counts`` are those of the whole run, what was committed before a resume among them; ``seconds`` are those of
-    this execution.
+    ``counts`` are those of the whole run, what was committed before a resume among them; ``seconds`` are those of this
+    execution.
     """
 
     run_id: str

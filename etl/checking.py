@@ -1,0 +1,220 @@
+"""``etl check``: all that a load depends on, looked at without writing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.orm import Session
+
+from etl.config import Database, Job
+from etl.database import Target, connected, session_factory
+from etl.ledger import ledger_version
+from etl.plans import LoadPlan, chosen_loads, planned
+from etl.records import Column, ColumnType
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnReport:
+    """A target column: its type and where its values come from; None: it keeps its default."""
+
+    name: str
+    type: str
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What a load will do. ``constraints`` are sentences such as "primary key (id)"."""
+
+    name: str
+    table: str
+    method: str
+    reason: str
+    sources: tuple[str, ...]
+    size: int
+    columns: tuple[ColumnReport, ...]
+    constraints: tuple[str, ...]
+    warnings: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What ``etl check`` has found, the loads in the order in which they run."""
+
+    job: str
+    database: str
+    server: str
+    ledger: str | None
+    loads: tuple[LoadReport, ...]
+
+    @property
+    def problems(self) -> list[str]:
+        """What would make the load fail."""
+        return [problem for load in self.loads for problem in load.problems]
+
+
+def check_job(job: Job) -> CheckReport:
+    """Look at config, connection, tables, columns and sources; nothing is written.
+
+    Raises the EtlError that a load would raise before its first row.
+    """
+    with connected(job.database, read_only=True) as connection:
+        with planned(connection, job, chosen_loads(job, ())) as plans:
+            loads = tuple(_load_report(connection, plan) for plan in plans)
+        return CheckReport(
+            job=job.name,
+            database=job.database.sqlalchemy_url.render_as_string(hide_password=True),
+            server=_server(connection),
+            ledger=ledger_version(connection, job.database.ledger_place),
+            loads=loads,
+        )
+
+
+@contextmanager
+def read_ledger(database: Database) -> Iterator[Session | None]:
+    """A session to read the ledger with; None where no run has made one yet."""
+    with connected(database, read_only=True) as connection:
+        if ledger_version(connection, database.ledger_place) is None:
+            yield None
+            return
+        connection.rollback()
+        with session_factory(connection)() as session:
+            yield session
+
+
+def _server(connection: Connection) -> str:
+    names = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}
+    version = ".".join(str(part) for part in connection.dialect.server_version_info or ())
+    return f"{names[connection.dialect.name]} {version}"
+
+
+def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
+    target = plan.target
+    return LoadReport(
+        name=plan.load.name,
+        table=target.name,
+        method=plan.choice.writer.method,
+        reason=plan.choice.reason,
+        sources=tuple(source.source.path for source in plan.sources),
+        size=plan.size,
+        columns=tuple(
+            ColumnReport(column.name, _type_words(column.type), _fed_by(plan, column)) for column in target.columns
+        ),
+        constraints=tuple(_constraints(target)),
+        warnings=tuple(_warnings(plan)),
+        problems=tuple(_problems(connection, target)),
+    )
+
+
+def _fed_by(plan: LoadPlan, column: Column) -> str | None:
+    mapped = {feed.name: feed for source in plan.sources[:1] for feed in source.mapping.columns}
+    feed = mapped.get(column.name)
+    if feed is None:
+        return None
+    entry = plan.load.columns.get(column.name)
+    if entry is not None and entry.value is not None:
+        return f"the constant {entry.value!r}"
+    words = f'"{entry.source if entry is not None else column.name}"'
+    return f"{words} as {entry.format}" if entry is not None and entry.format else words
+
+
+def _type_words(type_: ColumnType) -> str:
+    limits = [type_.length] if type_.length is not None else [type_.precision, type_.scale]
+    given = ",".join(str(limit) for limit in limits if limit is not None)
+    return f"{type_.kind.value}({given})" if given else type_.kind.value
+
+
+def _constraints(target: Target) -> Iterator[str]:
+    for columns, name in target.unique.items():
+        kind = "primary key" if columns == target.primary_key else "unique"
+        yield f"{kind} ({', '.join(columns)}): {name}"
+    for key in target.foreign_keys:
+        parents = ", ".join(key.parent_columns)
+        yield f"foreign key ({', '.join(key.columns)}) to {key.parent.fullname} ({parents}): {key.name}"
+    required = [column.name for column in target.columns if not column.nullable]
+    if required:
+        yield f"not null: {', '.join(required)}"
+    if target.triggers:
+        yield f"triggers: {', '.join(target.triggers)}"
+
+
+def _warnings(plan: LoadPlan) -> Iterator[str]:
+    mapped = {feed.name for source in plan.sources[:1] for feed in source.mapping.columns}
+    for column in plan.target.columns:
+        if column.name not in mapped and not (column.nullable or column.has_default or column.is_generated):
+            yield f"{column.name} is NOT NULL, has no default, and no source column feeds it: every row will be refused"
+
+
+def _problems(connection: Connection, target: Target) -> Iterator[str]:
+    if connection.dialect.name != "postgresql":
+        return
+    name = connection.dialect.identifier_preparer.format_table(target.table)
+    may = sa.text("SELECT has_table_privilege(:table, 'INSERT') OR has_any_column_privilege(:table, 'INSERT')")
+    if not connection.scalar(may, {"table": name}):
+        role = connection.scalar(sa.text("SELECT current_user"))
+        yield f"the role {role} may not INSERT into {target.name}: GRANT INSERT ON {name} TO it"
+
+
+def report_as_text(report: CheckReport) -> str:
+    """What a person reads."""
+    ledger = f"version {report.ledger}" if report.ledger else "none yet: the first run makes it"
+    lines = [
+        f"job       {report.job}",
+        f"database  {report.database}  ({report.server})",
+        f"ledger    {ledger}",
+    ]
+    for load in report.loads:
+        lines += ["", *_load_lines(load)]
+    problems = len(report.problems)
+    return "\n".join([*lines, "", f"{problems} problems." if problems else "Ready: `etl load` can run this job."])
+
+
+def _load_lines(load: LoadReport) -> Iterator[str]:
+    yield f"load {load.name} into {load.table}"
+    yield f"  method      {load.method}: {load.reason}"
+    yield f"  sources     {len(load.sources):,} with {load.size:,} bytes: {_some(load.sources)}"
+    width = max(len(column.name) for column in load.columns)
+    kinds = max(len(column.type) for column in load.columns)
+    for number, column in enumerate(load.columns):
+        label = "" if number else "columns"
+        fed = f"from {column.source}" if column.source is not None else "keeps its default"
+        yield f"  {label:<10}  {column.name:<{width}}  {column.type:<{kinds}}  {fed}"
+    for number, constraint in enumerate(load.constraints):
+        yield f"  {'' if number else 'constraints':<11} {constraint}"
+    yield from (f"  warning     {warning}" for warning in load.warnings)
+    yield from (f"  problem     {problem}" for problem in load.problems)
+
+
+def _some(sources: tuple[str, ...]) -> str:
+    return ", ".join(sources) if len(sources) <= 3 else f"{sources[0]}, {sources[1]}, … {sources[-1]}"
+
+
+def report_as_dict(report: CheckReport) -> dict[str, object]:
+    """The same for programs: what ``etl check --json`` prints."""
+    return {
+        "job": report.job,
+        "database": report.database,
+        "server": report.server,
+        "ledger": report.ledger,
+        "loads": [_load_as_dict(load) for load in report.loads],
+    }
+
+
+def _load_as_dict(load: LoadReport) -> dict[str, object]:
+    return {
+        "name": load.name,
+        "table": load.table,
+        "method": load.method,
+        "reason": load.reason,
+        "sources": list(load.sources),
+        "bytes": load.size,
+        "columns": [{"name": column.name, "type": column.type, "source": column.source} for column in load.columns],
+        "constraints": list(load.constraints),
+        "warnings": list(load.warnings),
+        "problems": list(load.problems),
+    }

@@ -1,0 +1,226 @@
+"""The command line: read arguments, call, print, exit code."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, TextIO
+
+import click
+
+from etl import __version__
+from etl.config import Method, read_database, read_job
+from etl.errors import ConfigError, EtlError, Terminated
+
+EXIT_CODES = """
+\b
+Exit codes:
+  0    done, nothing rejected
+  1    failed: database or source; the same command goes on
+  2    usage or config error, nothing was started
+  3    done, some records rejected
+  4    max_rejects passed, the open transaction was rolled back
+  5    another run of this job holds the lock
+  130  SIGINT, 143 SIGTERM: rolled back, the same command goes on
+"""
+
+
+@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="etl")
+def main() -> None:
+    """Load CSV and Parquet files into database tables, every record accounted for."""
+
+
+@main.command(epilog=EXIT_CODES)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--only", multiple=True, metavar="NAME", help="Run this load only; may be given several times.")
+@click.option("--method", type=click.Choice(["auto", "bulk", "row"]), help="Overrides the method of every load.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read N records of each source.")
+@click.option("--dry-run", is_flag=True, help="Do it all in a transaction that is rolled back.")
+@click.option("--rerun", is_flag=True, help="Load sources again that were loaded before.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+@click.option("--progress/--no-progress", default=None, help="Default: on a terminal.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more: why a method was chosen, SQL that failed.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, and no summary.")
+def load(
+    config: Path,
+    only: tuple[str, ...],
+    method: Method | None,
+    limit: int | None,
+    dry_run: bool,
+    rerun: bool,
+    as_json: bool,
+    progress: bool | None,
+    verbose: bool,
+    quiet: bool,
+) -> None:
+    """Run the job of CONFIG, or go on with it where an earlier run ended."""
+    from etl.loading import Options, execute
+    from etl.progress import choose_reporter
+    from etl.report import error_as_dict, result_as_dict, summary
+
+    _log_to_standard_error(verbose)
+    _tell_sigterm()
+    reporter = choose_reporter(show=progress, quiet=quiet, verbose=verbose, stream=sys.stderr)
+    try:
+        result = execute(read_job(config), Options(only, method, limit, dry_run, rerun), reporter).result
+    except EtlError as error:
+        if as_json:
+            _print_json(error_as_dict(config.name, error.exit_code, str(error)))
+        _exit(error.exit_code, str(error))
+    except KeyboardInterrupt as error:
+        code = 143 if isinstance(error, Terminated) else 130
+        sentence = "Stopped before anything was started."
+        if as_json:
+            _print_json(error_as_dict(config.name, code, sentence))
+        _exit(code, sentence)
+    if as_json:
+        _print_json(result_as_dict(result))
+    elif not quiet:
+        _print([summary(result, f"etl rejects {shlex.quote(str(config))} --run {result.run_id}")])
+    _exit(result.exit_code, result.error)
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+def check(config: Path, as_json: bool) -> None:
+    """Look at all that a load of CONFIG depends on: config, connection, tables, columns, sources. Writes nothing."""
+    from etl.checking import check_job, report_as_dict, report_as_text
+
+    _tell_sigterm()
+    with _told_in_a_sentence(as_json):
+        report = check_job(read_job(config))
+        if as_json:
+            _print_json(report_as_dict(report))
+        else:
+            _print([report_as_text(report)])
+        _exit(1 if report.problems else 0)
+
+
+@main.command()
+@click.argument("config_or_url", metavar="CONFIG|URL")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+@click.option("--last", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Newest N runs.")
+def history(config_or_url: str, as_json: bool, last: int) -> None:
+    """List the runs of the job of CONFIG, or all in the database at URL, the newest first."""
+    from etl.checking import read_ledger
+    from etl.ledger import past_runs
+    from etl.report import history_as_dict, history_table
+
+    with _told_in_a_sentence(as_json):
+        database, job = read_database(config_or_url)
+        with read_ledger(database) as session:
+            runs = past_runs(session, job, last) if session is not None else []
+        if as_json:
+            _print_json(history_as_dict(runs))
+        else:
+            _print([history_table(runs) if runs else "No runs yet."])
+
+
+@main.command()
+@click.argument("config_or_url", metavar="CONFIG|URL")
+@click.option("--run", "run_id", metavar="ID", help="Default: the newest run.")
+@click.option("--load", "load_name", metavar="NAME", help="Of this load only.")
+@click.option("--phase", type=click.Choice(["read", "map", "write", "duplicate"]), help="Of this phase only.")
+@click.option("--format", "format_", type=click.Choice(["table", "csv", "jsonl"]), default="table", show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+def rejects(
+    config_or_url: str,
+    run_id: str | None,
+    load_name: str | None,
+    phase: str | None,
+    format_: str,
+    output: Path | None,
+) -> None:
+    """List the rejects of a run, with the place and the reason of each."""
+    from etl.checking import read_ledger
+    from etl.ledger import kept_rejects, run_exists
+    from etl.report import rejects_csv, rejects_jsonl, rejects_table
+
+    formats: dict[str, Callable[[Iterable[Any]], Iterator[str]]] = {
+        "table": rejects_table,
+        "csv": rejects_csv,
+        "jsonl": rejects_jsonl,
+    }
+    with _told_in_a_sentence(as_json=False):
+        database, job = read_database(config_or_url)
+        with read_ledger(database) as session:
+            if run_id is not None and (session is None or not run_exists(session, run_id)):
+                raise ConfigError(f"There is no run {run_id} in the ledger.", "`etl history` lists the runs.")
+            kept = kept_rejects(session, job=job, run_id=run_id, load=load_name, phase=phase) if session else iter(())
+            _write_lines(formats[format_](kept), output)
+
+
+def _write_lines(lines: Iterator[str], output: Path | None) -> None:
+    if output is None:
+        _print(lines)
+        return
+    try:
+        with output.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror}.") from None
+
+
+@contextmanager
+def _told_in_a_sentence(as_json: bool) -> Iterator[None]:
+    """An EtlError ends the command with its sentence on standard error, and with its exit code."""
+    try:
+        yield
+    except EtlError as error:
+        if as_json:
+            _print_json({"error": str(error), "exit_code": error.exit_code})
+        _exit(error.exit_code, str(error))
+    except KeyboardInterrupt as error:
+        _exit(143 if isinstance(error, Terminated) else 130)
+
+
+def _exit(code: int, error: str | None = None) -> None:
+    if error:
+        click.echo(f"etl: {error}", err=True)
+    sys.exit(code)
+
+
+def _print_json(value: object) -> None:
+    _print([json.dumps(value, ensure_ascii=False)])
+
+
+def _print(lines: Iterable[str]) -> None:
+    """To standard output; a reader that has seen enough (``| head``) is no error."""
+    try:
+        for line in lines:
+            sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _abandon(sys.stdout)
+
+
+def _abandon(stream: TextIO) -> None:
+    """Python flushes once more at its end: give it somewhere to."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _log_to_standard_error(verbose: bool) -> None:
+    level = logging.DEBUG if verbose else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("etl").setLevel(level)
+    # It warns of each executemany that was refused and is settled now: no news to anybody.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
+
+
+def _tell_sigterm() -> None:
+    """SIGTERM ends a run as SIGINT does: rolled back, written down, resumable."""
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)

@@ -1,0 +1,330 @@
+"""The main path: one run of a job, one outer transaction at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from etl.accounting import check_reject_limit, counts_of, rejects_of
+from etl.config import Job, Method, read_job
+from etl.database import connected, session_factory, target_errors
+from etl.errors import DuplicateFound, EtlError, SourceChanged, Terminated
+from etl.ledger import (
+    File,
+    SourceIdentity,
+    add_rejects,
+    advance,
+    close_run,
+    count_rejects,
+    files_of,
+    job_lock,
+    open_file,
+    open_run,
+    upgrade_ledger,
+)
+from etl.mapping import map_records
+from etl.plans import LoadPlan, SourcePlan, chosen_loads, planned
+from etl.progress import Silence
+from etl.readers import cut_every, fingerprint, open_reader, prefetched, up_to
+from etl.records import (
+    Counts,
+    FileResult,
+    LoadResult,
+    Outcome,
+    RecordBatch,
+    RejectCount,
+    Reporter,
+    Rows,
+    RunResult,
+    Verdict,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line, or the caller of ``load``, adds to the config."""
+
+    only: Sequence[str] = ()
+    method: Method | None = None
+    limit: int | None = None
+    dry_run: bool = False
+    rerun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a run ended, and the error that ended it, if one did."""
+
+    result: RunResult
+    error: BaseException | None = None
+
+
+def load(
+    path_or_job: str | os.PathLike[str] | Job,
+    *,
+    only: Sequence[str] = (),
+    method: Method | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
+    rerun: bool = False,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Load a job, given as the path of its config file or as what ``read_job`` has made of it.
+
+    Everything in the result is committed (``dry_run``: nothing is). An unfinished run of the job is resumed behind
+    its last checkpoint. Raises an EtlError when the run could not be started or did not complete; what was committed
+    by then stays, and the same call goes on behind it.
+    """
+    job = path_or_job if isinstance(path_or_job, Job) else read_job(path_or_job)
+    execution = execute(job, Options(only, method, limit, dry_run, rerun), reporter or Silence())
+    if execution.error is not None:
+        raise execution.error
+    return execution.result
+
+
+def execute(job: Job, options: Options, reporter: Reporter) -> Execution:
+    """Run a job. An error behind the opening of the run is part of what is given back, one before it is raised."""
+    loads = chosen_loads(job, options.only)
+    with (
+        connected(job.database) as connection,
+        planned(connection, job, loads, options.method) as plans,
+        job_lock(connection, job.name),
+        _rolled_back(connection) if options.dry_run else nullcontext(),
+    ):
+        sessions = session_factory(connection)
+        with sessions.begin() as session:
+            upgrade_ledger(session.connection(), job.database.ledger_place)
+        with sessions() as session:
+            return _RunInProgress(job, plans, options, reporter, session).execute()
+
+
+@contextmanager
+def _rolled_back(connection: Connection) -> Iterator[None]:
+    """A dry run: one transaction around all others, which become savepoints of it, and none of it stays."""
+    transaction = connection.begin()
+    try:
+        yield
+    finally:
+        transaction.rollback()
+
+
+class _RunInProgress:
+    """One execution of a run, on one session whose open transaction is the outer one.
+
+    What the ledger's objects say in this session is what the open transaction will commit; after a rollback they
+    say what was committed last.
+    """
+
+    def __init__(
+        self, job: Job, plans: Sequence[LoadPlan], options: Options, reporter: Reporter, session: Session
+    ) -> None:
+        self._job = job
+        self._plans = plans
+        self._options = options
+        self._reporter = reporter
+        self._session = session
+        self._run = open_run(session, job.name, rerun=options.rerun)
+        self._started = time.monotonic()
+        self._seconds: dict[str, float] = {}
+        self._counts: dict[str, Counts] = {}  # of each load, the open transaction's among them
+        self._reasons: Counter[str] = Counter()  # of the load at hand
+        self._already_loaded: dict[str, list[FileResult]] = {}
+        self._open_rows = 0  # rows in the open transaction
+
+    def execute(self) -> Execution:
+        try:
+            with target_errors(self._session.connection().engine.url):
+                for plan in self._plans:
+                    self._load_sources(plan)
+                self._commit()
+        except EtlError as error:
+            return self._broken_off("failed", error, error.exit_code, str(error))
+        except KeyboardInterrupt as error:
+            name, code = ("SIGTERM", 143) if isinstance(error, Terminated) else ("SIGINT", 130)
+            sentence = f"Stopped by {name}; the open transaction was rolled back. Run the same command again to go on."
+            return self._broken_off("stopped", error, code, sentence)
+        return self._completed()
+
+    def _load_sources(self, plan: LoadPlan) -> None:
+        started = time.monotonic()
+        choice, load = plan.choice, plan.load
+        self._reporter.load_started(load.name, plan.target.name, choice.writer.method, choice.reason, plan.size)
+        files = self._files(load.name)
+        self._counts[load.name] = sum((file.counts for file in files), Counts())
+        spent = sum(file.seconds for file in files)  # by the executions that this one resumes
+        self._reasons.clear()
+        try:
+            for source in plan.sources:
+                self._load_source(plan, source)
+            check_reject_limit(load, self._counts[load.name], self._reasons, is_complete=True)
+            if load.commit_every != "run":
+                self._commit()
+        finally:
+            self._seconds[load.name] = spent + time.monotonic() - started
+            self._reporter.load_finished()
+
+    def _load_source(self, plan: LoadPlan, planned_source: SourcePlan) -> None:
+        source = planned_source.source
+        before = source.location.stat()
+        identity = self._identity(plan, planned_source)
+        file = open_file(self._session, self._run, identity, plan.choice.writer.method, rerun=self._options.rerun)
+        if file is None:
+            result = FileResult(source.path, "already_loaded")
+            self._already_loaded.setdefault(plan.load.name, []).append(result)
+        if file is None or file.status == "loaded":
+            self._reporter.records_done(source.size, Counts())
+            return
+        self._load_file(plan, planned_source, file)
+        after = source.location.stat()
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise SourceChanged(
+                f"{source.path} was written to while it was read; the open transaction was rolled back.",
+                "Run the same command again when the file is complete.",
+            )
+        if plan.load.commit_every == "file":
+            self._commit()
+
+    def _identity(self, plan: LoadPlan, planned_source: SourcePlan) -> SourceIdentity:
+        content = fingerprint(planned_source.source)
+        path = planned_source.source.path
+        return SourceIdentity(plan.load.name, plan.target.name, path, content.size, content.sha256)
+
+    def _load_file(self, plan: LoadPlan, planned_source: SourcePlan, file: File) -> None:
+        started, consumed = time.monotonic(), 0
+        goal = None if self._options.limit is None else file.record + self._options.limit
+        batches = self._record_batches(plan, planned_source, file, goal)
+        for records, rows in prefetched((batch, map_records(batch, planned_source.mapping)) for batch in batches):
+            counts = self._write(plan, file, records, rows)
+            self._reporter.records_done(records.consumed - consumed, counts)
+            consumed = records.consumed
+            file.seconds, started = file.seconds + time.monotonic() - started, time.monotonic()
+            if self._open_rows == plan.load.commit_every:
+                self._commit()
+        if goal is None or file.record < goal:
+            file.status = "loaded"
+
+    def _record_batches(
+        self, plan: LoadPlan, planned_source: SourcePlan, file: File, goal: int | None
+    ) -> Iterator[RecordBatch]:
+        """The record batches behind the checkpoint, cut where a transaction will be full or the limit is reached."""
+        reader = open_reader(planned_source.source, plan.load, planned_source.format)
+        batches = reader.batches(file.position, planned_source.mapping.source_columns)
+        if goal is not None:
+            batches = up_to(goal, batches)
+        if isinstance(plan.load.commit_every, int):
+            batches = cut_every(plan.load.commit_every, self._open_rows, batches)
+        return batches
+
+    def _write(self, plan: LoadPlan, file: File, records: RecordBatch, rows: Rows) -> Counts:
+        """Write one record batch; its rejects, counts and checkpoint go into the same transaction as its rows."""
+        load = plan.load
+        outcome = plan.choice.writer.write(self._session, rows.columns) if rows.columns.num_rows else Outcome(0)
+        counts = counts_of(records, rows, outcome)
+        rejects = rejects_of(records, rows, outcome, with_duplicates=load.record_duplicates)
+        if load.on_duplicate == "error" and counts.duplicates:
+            raise _duplicate_found(load.name, file.path, records, outcome, rows.indices)
+        add_rejects(self._session, file, rejects)
+        advance(self._session, file, records.end, counts)
+        self._open_rows += len(records.numbers)
+        self._counts[load.name] += counts
+        self._reasons.update(
+            f"{reject.reason} ({reject.column or reject.constraint or reject.phase})" for reject in rejects
+        )
+        check_reject_limit(load, self._counts[load.name], self._reasons, is_complete=False)
+        return counts
+
+    def _commit(self) -> None:
+        """Commit rows, rejects, counts and checkpoints together, if every record of the run has its verdict."""
+        for name, counts in self._counts.items():
+            counts.check(f"the load {name}")
+        self._session.commit()
+        self._open_rows = 0
+        self._reporter.committed()
+
+    def _completed(self) -> Execution:
+        close_run(self._session, self._run, "completed")
+        result = self._result("completed", 0)
+        return Execution(replace(result, exit_code=3 if result.counts.rejected else 0))
+
+    def _broken_off(
+        self, status: Literal["failed", "stopped"], error: BaseException, exit_code: int, sentence: str
+    ) -> Execution:
+        """Roll back, and write down how the run ended where the database still lets us; the first error stays it."""
+        result = RunResult(self._run.id, self._job.name, status, exit_code, self._options.dry_run, self._elapsed())
+        try:
+            self._session.rollback()
+            close_run(self._session, self._run, status, sentence)
+            result = self._result(status, exit_code)
+        except SQLAlchemyError:
+            logger.debug("the end of the run could not be written down", exc_info=True)
+        return Execution(replace(result, error=sentence), error)
+
+    def _result(self, status: Literal["completed", "failed", "stopped"], exit_code: int) -> RunResult:
+        rejects = count_rejects(self._session, self._run)
+        loads = tuple(self._load_result(plan, rejects.get(plan.load.name, ())) for plan in self._plans)
+        counts = sum((result.counts for result in loads), Counts())
+        counts.check("the run")
+        return RunResult(
+            self._run.id,
+            self._job.name,
+            status,
+            exit_code,
+            self._options.dry_run,
+            self._elapsed(),
+            counts,
+            loads,
+        )
+
+    def _load_result(self, plan: LoadPlan, rejects: tuple[RejectCount, ...]) -> LoadResult:
+        name = plan.load.name
+        files = self._files(name)
+        return LoadResult(
+            name=name,
+            table=plan.target.name,
+            method=plan.choice.writer.method,
+            counts=sum((file.counts for file in files), Counts()),
+            seconds=self._seconds.get(name, 0.0),
+            rejects=rejects,
+            files=(*map(_file_result, files), *self._already_loaded.get(name, ())),
+        )
+
+    def _files(self, load: str) -> list[File]:
+        return [file for file in files_of(self._session, self._run) if file.load == load]
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+
+def _file_result(file: File) -> FileResult:
+    return FileResult(file.path, "loaded" if file.status == "loaded" else "partial", file.counts)
+
+
+def _duplicate_found(
+    load: str, path: str, records: RecordBatch, outcome: Outcome, indices: NDArray[np.int64]
+) -> DuplicateFound:
+    first = min(
+        (refusal for refusal in outcome.refusals if refusal.verdict is Verdict.DUPLICATE),
+        key=lambda refusal: refusal.index,
+    )
+    place = int(indices[first.index])
+    line = records.line_of(place)
+    where = f"record {records.numbers[place]:,}" + (f" (line {line:,})" if line is not None else "")
+    return DuplicateFound(
+        f"Load {load}: {where} of {path} is a duplicate by {first.constraint or 'a unique constraint'}, "
+        'and on_duplicate is "error"; the open transaction was rolled back.',
+        "Mend the source, or skip duplicates.",
+    )

@@ -1,0 +1,82 @@
+"""What is known of a job before its first row: targets, sources, mappings, methods. Shared by load and check.
+
+Making the plans reads the catalog of the database and the header or footer of each source, and writes nothing: a
+wrong name, a missing column or a file that is no Parquet file is told here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from etl.config import Format, Job, Load, Method
+from etl.database import Target, find_targets, in_foreign_key_order
+from etl.errors import ConfigError, SourceError
+from etl.mapping import Plan, plan_mapping
+from etl.readers import Source, find_sources, format_of, open_reader
+from etl.writers import Choice, choose_writer
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    """One source of a load: its format, and how its columns become the target's."""
+
+    source: Source
+    format: Format
+    mapping: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """One load: where its rows go, who writes them and why, and its sources in order."""
+
+    load: Load
+    target: Target
+    choice: Choice
+    sources: tuple[SourcePlan, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all sources."""
+        return sum(planned.source.size for planned in self.sources)
+
+
+def chosen_loads(job: Job, only: Sequence[str]) -> tuple[Load, ...]:
+    """The loads named by ``only``, or all. Raises ConfigError for a name that no load has."""
+    names = [load.name for load in job.loads]
+    unknown = [name for name in only if name not in names]
+    if unknown:
+        raise ConfigError(f"{job.name} has no load named {', '.join(unknown)}.", f"It has {', '.join(names)}.")
+    return tuple(load for load in job.loads if not only or load.name in only)
+
+
+@contextmanager
+def planned(
+    connection: Connection, job: Job, loads: Sequence[Load], method: Method | None = None
+) -> Iterator[list[LoadPlan]]:
+    """The plans of ``loads``, parents before children. On leaving, what was kept of standard input is removed.
+
+    The transaction that the catalog was read in is over. Raises ConfigError, SourceError or TargetMismatch.
+    """
+    targets = find_targets(connection, job, loads)
+    connection.rollback()
+    with ExitStack() as cleanup:
+        yield [_plan(job, load, targets[load.name], method, cleanup) for load in in_foreign_key_order(loads, targets)]
+
+
+def _plan(job: Job, load: Load, target: Target, method: Method | None, cleanup: ExitStack) -> LoadPlan:
+    sources = cleanup.enter_context(find_sources(load.source, job.folder))
+    choice = choose_writer(target, method or load.method)
+    return LoadPlan(load, target, choice, tuple(_plan_source(load, target, source) for source in sources))
+
+
+def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
+    format_ = load.format or format_of(source.location if source.path != "-" else "standard input")
+    schema = open_reader(source, load, format_).schema
+    try:
+        return SourcePlan(source, format_, plan_mapping(schema, target.columns, load))
+    except SourceError as error:
+        raise SourceError(f"{source.path}: {error.problem}", error.remedy) from error

@@ -1,0 +1,42 @@
+"""Files to numbered record batches."""
+
+from __future__ import annotations
+
+import re
+
+from etl.config import Format, Load
+from etl.readers.csv import CsvReader
+from etl.readers.files import Fingerprint, Source, find_sources, fingerprint, format_of
+from etl.readers.parquet import ParquetReader
+from etl.readers.prefetch import prefetched
+from etl.readers.rebatch import cut_every, up_to
+from etl.records import Reader
+
+__all__ = [
+    "Fingerprint",
+    "Source",
+    "cut_every",
+    "find_sources",
+    "fingerprint",
+    "format_of",
+    "open_reader",
+    "prefetched",
+    "up_to",
+]
+
+_BY_PLACE = re.compile(r"f[1-9][0-9]*")
+
+
+def open_reader(source: Source, load: Load, format_: Format) -> Reader:
+    """The reader of a source, opened: its header or footer has been read. Raises SourceError."""
+    if format_ == "parquet":
+        return ParquetReader(source.location, source.path)
+    return CsvReader(source.location, source.path, load.csv, names=_names(load))
+
+
+def _names(load: Load) -> tuple[str, ...] | None:
+    """The columns of a file without a header: as ``[load.columns]`` names them, in its order; None means f1, f2, …"""
+    named = tuple(column.source for column in load.columns.values() if column.source is not None)
+    if load.csv.header or not named or all(_BY_PLACE.fullmatch(name) for name in named):
+        return None
+    return tuple(dict.fromkeys(named))

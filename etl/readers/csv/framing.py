@@ -1,0 +1,126 @@
+"""Where the records of a block begin and end, found with numpy, and whether its quotes are sound.
+
+A line end behind an even number of quotes ends a record. This holds in well-formed text only, which the audit
+checks: a quote of even index opens a field or is the second of a doubled one, so it follows a delimiter, a
+line end, the block's start or a quote; one of odd index closes or is the first of a doubled one, so a
+delimiter, a line end, the text's end or a quote follows it. Text that passes is well-formed by the grammar of
+``grammar``, and the reverse.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from etl.readers.csv.grammar import CR, LF, Grammar
+from etl.records import Reason
+
+# Bounds a record batch where records are short; what does not fit is framed again in the next block.
+MOST_RECORDS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Why a record cannot be read."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """The records of one block. ``starts``, ``ends`` and ``lines`` have an entry for each, good or bad.
+
+    ``starts`` and ``ends`` (behind the line end) are places in ``text``; ``lines`` counts the line ends
+    before the record; ``flaws`` names by index the records known to be bad; ``line_count`` is the number of
+    line ends in ``text``, blank lines and line ends inside quotes among them.
+    """
+
+    text: bytes
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    lines: NDArray[np.int64]
+    line_count: int
+    flaws: dict[int, Flaw] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+
+def make_frames(
+    text: bytes,
+    starts: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    breaks: NDArray[np.int64],
+    flaws: dict[int, Flaw] | None = None,
+) -> Frames:
+    """Return frames with the physical line of each record; ``breaks`` are the line ends of the text."""
+    lines = np.searchsorted(breaks, starts, side="right")
+    return Frames(text, starts, ends, lines, int(np.searchsorted(breaks, len(text), "right")), flaws or {})
+
+
+def find_breaks(block: NDArray[np.uint8], is_final: bool) -> NDArray[np.int64]:
+    """Return the places behind each line end: LF, CR LF or CR alone, inside quotes or not.
+
+    A CR at the end is left out unless nothing follows: an LF may come.
+    """
+    feeds = np.flatnonzero(block == LF)
+    returns = np.flatnonzero(block == CR)
+    if returns.size and returns[-1] == len(block) - 1 and not is_final:
+        returns = returns[:-1]
+    lone = returns[block[np.minimum(returns + 1, len(block) - 1)] != LF]
+    if lone.size:
+        feeds = np.sort(np.concatenate((feeds, lone)))
+    return feeds + 1
+
+
+def frame_well_formed(text: bytes, grammar: Grammar, is_final: bool, one_column: bool) -> Frames | None:
+    """Return the complete records of ``text``, or None when its quotes are not sound.
+
+    The frames are empty when no record is complete. ``is_final`` says that nothing follows ``text``;
+    ``one_column`` makes a blank line a record.
+    """
+    block = np.frombuffer(text, np.uint8)
+    breaks = find_breaks(block, is_final)
+    quotes = np.flatnonzero(block == grammar.quote[0]) if grammar.quote else np.empty(0, np.int64)
+    ends = _outside_quotes(breaks, quotes)
+    if is_final and (not ends.size or ends[-1] < len(block)):
+        ends = np.append(ends, len(block))
+    starts = np.concatenate((np.zeros(min(1, ends.size), np.int64), ends[:-1]))
+    end = int(ends[-1]) if ends.size else 0
+    if not one_column:
+        # A line that begins with its own line end is blank.
+        written = ~_is_line_end(block[starts])
+        starts, ends = starts[written], ends[written]
+    if len(starts) > MOST_RECORDS:
+        starts, ends = starts[:MOST_RECORDS], ends[:MOST_RECORDS]
+        end = int(ends[-1])
+    if not _is_sound(block, quotes[: np.searchsorted(quotes, end)], end, grammar):
+        return None
+    return make_frames(text[:end], starts, ends, breaks)
+
+
+def _outside_quotes(places: NDArray[np.int64], quotes: NDArray[np.int64]) -> NDArray[np.int64]:
+    if not quotes.size:
+        return places
+    outside: NDArray[np.int64] = places[np.searchsorted(quotes, places) % 2 == 0]
+    return outside
+
+
+def _is_line_end(characters: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    is_line_end: NDArray[np.bool_] = (characters == LF) | (characters == CR)
+    return is_line_end
+
+
+def _is_sound(block: NDArray[np.uint8], quotes: NDArray[np.int64], end: int, grammar: Grammar) -> bool:
+    if not quotes.size:
+        return True
+    if quotes.size % 2:
+        return False
+    edges = np.zeros(256, np.bool_)
+    edges[[LF, CR, grammar.delimiter[0], grammar.quote[0]]] = True
+    before = quotes[0::2] - 1
+    after = quotes[1::2] + 1
+    return bool(edges[block[before[before >= 0]]].all() and edges[block[after[after < end]]].all())

@@ -1,0 +1,154 @@
+"""Framed records to columns of strings with pyarrow; records with a flaw are left out and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import csv as arrow_csv
+
+from etl.errors import AccountingError
+from etl.readers.csv.framing import Flaw, Frames
+from etl.readers.csv.grammar import Dialect
+from etl.readers.csv.text import BOM
+from etl.records import Reason
+
+_NUL = Flaw(Reason.ENCODING, "holds a NUL byte")
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """``columns`` has a row for each record but those whose index is in ``flaws``."""
+
+    columns: pa.RecordBatch
+    flaws: dict[int, Flaw]
+
+
+class Parser:
+    """Splits records into fields. ``expectation`` says in messages where the number of columns comes from."""
+
+    def __init__(self, dialect: Dialect, names: tuple[str, ...], encoding: str, expectation: str) -> None:
+        self.schema = pa.schema([(name, pa.string()) for name in names])
+        self._dialect = dialect
+        self._encoding = encoding
+        self._expectation = expectation
+        self._convert = arrow_csv.ConvertOptions(
+            column_types=self.schema,
+            null_values=list(dialect.null),
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        )
+
+    def parse(self, frames: Frames) -> Parsed:
+        """Return the columns of the good records and the flaws of the others.
+
+        Raises AccountingError when pyarrow finds another number of records than there are frames.
+        """
+        flaws = dict(frames.flaws)
+        if b"\0" in frames.text or not _is_utf8(frames.text):
+            self._add_flaws_of_text(frames, flaws)
+        good = _indices_without(len(frames), flaws)
+        if not good.size:
+            return Parsed(self._empty(), flaws)
+        wrong: dict[int, Flaw] = {}
+        columns = self._read(_joined(frames, good, bool(flaws)), wrong)
+        if columns.num_rows + len(wrong) != good.size:
+            raise AccountingError(
+                f"{good.size} records were framed, but pyarrow read {columns.num_rows + len(wrong)}.",
+                "This is a bug of etl: please report it, with the file if you can.",
+            )
+        flaws.update((int(good[row]), flaw) for row, flaw in wrong.items())
+        return Parsed(columns, flaws)
+
+    def _empty(self) -> pa.RecordBatch:
+        return pa.RecordBatch.from_pylist([], schema=self.schema)
+
+    def _add_flaws_of_text(self, frames: Frames, flaws: dict[int, Flaw]) -> None:
+        block = np.frombuffer(frames.text, np.uint8)
+        for index in _records_at(np.flatnonzero(block == 0), frames):
+            flaws.setdefault(index, _NUL)
+        invalid = Flaw(Reason.ENCODING, f"holds bytes that are not {self._encoding}")
+        for index in _records_at(np.flatnonzero(block >= 0x80), frames):
+            if not _is_utf8(frames.text[frames.starts[index] : frames.ends[index]]):
+                flaws.setdefault(index, invalid)
+
+    def _read(self, text: bytes, wrong: dict[int, Flaw]) -> pa.RecordBatch:
+        # pyarrow takes a BOM off every block, and this one may begin with a value that has one.
+        if text.startswith(BOM):
+            text = BOM + text
+        table = arrow_csv.read_csv(
+            pa.BufferReader(text),
+            # One block, one thread: pyarrow numbers the invalid rows only then.
+            read_options=arrow_csv.ReadOptions(
+                use_threads=False, column_names=self.schema.names, block_size=len(text) + 1
+            ),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=self._dialect.delimiter,
+                quote_char=self._dialect.quote or False,
+                newlines_in_values=True,
+                ignore_empty_lines=len(self.schema) > 1,
+                invalid_row_handler=self._collect_wrong_counts(wrong),
+            ),
+            convert_options=self._convert,
+        )
+        batches = table.to_batches()
+        return batches[0] if len(batches) == 1 else self._combined(table)
+
+    def _combined(self, table: pa.Table) -> pa.RecordBatch:
+        batches = table.combine_chunks().to_batches()
+        return batches[0] if batches else self._empty()
+
+    def _collect_wrong_counts(self, wrong: dict[int, Flaw]) -> Callable[[Any], str]:
+        def collect(row: Any) -> str:
+            # Rows are numbered from 1, invalid ones counted, blank lines not.
+            wrong[row.number - 1] = self._wrong_count(row.actual_columns)
+            return "skip"
+
+        return collect
+
+    def _wrong_count(self, fields: int) -> Flaw:
+        counted = "1 field" if fields == 1 else f"{fields} fields"
+        return Flaw(Reason.COLUMN_COUNT, f"has {counted}, {self._expectation} {len(self.schema)}")
+
+
+def _is_utf8(text: bytes) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _records_at(places: NDArray[np.int64], frames: Frames) -> list[int]:
+    found: list[int] = np.unique(np.searchsorted(frames.starts, places, "right") - 1).tolist()
+    return found
+
+
+def _indices_without(count: int, flaws: dict[int, Flaw]) -> NDArray[np.int64]:
+    good = np.ones(count, np.bool_)
+    good[list(flaws)] = False
+    return np.flatnonzero(good)
+
+
+def _joined(frames: Frames, good: NDArray[np.int64], is_partial: bool) -> bytes:
+    """Return the text of the good records: all of the text, or runs of good records put together."""
+    if not is_partial:
+        return frames.text
+    gaps = np.flatnonzero(np.diff(good) > 1) + 1
+    edges = [0, *gaps.tolist(), len(good)]
+    starts, ends = frames.starts[good].tolist(), frames.ends[good].tolist()
+    return b"".join(
+        _ending_in_feed(frames.text[starts[first] : ends[after - 1]]) for first, after in pairwise(edges)
+    )
+
+
+def _ending_in_feed(run: bytes) -> bytes:
+    """Return a run of records, its last CR made CR LF, which an LF put behind it would make of it."""
+    return run + b"\n" if run.endswith(b"\r") else run

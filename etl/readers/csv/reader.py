@@ -1,0 +1,249 @@
+"""The CSV reader: a file's header, then its records as numbered batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from etl.errors import SourceError
+from etl.readers.csv.framing import Flaw, Frames, frame_well_formed
+from etl.readers.csv.grammar import BLANK_LINES, LINE_END, Dialect, Grammar, end_of, make_grammar
+from etl.readers.csv.parsing import Parser
+from etl.readers.csv.scanning import Scanned, Scanner
+from etl.readers.csv.text import Encoding, Text
+from etl.records import Phase, Position, RecordBatch, Reject
+
+BLOCK_SIZE = 1 << 20
+MOST_RECORD_BYTES = 16 << 20
+_MOST_RAW_BYTES = 64 << 10
+
+
+class CsvReader:
+    """A CSV file, opened: its header has been read, or without one the number of fields of its first record.
+
+    ``names`` are the columns of a file without a header; None names them f1, f2, … A record of more than
+    ``max_record_bytes`` is a reject; a few times as much is the most text that is held in memory.
+
+    Raises ConfigError for a dialect that cannot be used, SourceError for a file that cannot be read, has no
+    header or one with a bad quote, bytes that are no text or a name twice, or whose first record has not as
+    many fields as ``names``.
+    """
+
+    def __init__(
+        self,
+        source_path: Path,
+        shown: str,
+        dialect: Dialect,
+        *,
+        names: tuple[str, ...] | None = None,
+        block_size: int = BLOCK_SIZE,
+        max_record_bytes: int = MOST_RECORD_BYTES,
+    ) -> None:
+        self._location = source_path
+        self._shown = shown
+        self._block_size = block_size
+        self._encoding = Encoding(dialect.encoding)
+        self._grammar = make_grammar(dialect)
+        first = self._read_first_record(max_record_bytes)
+        if dialect.header:
+            header, expectation = self._header(first), "the header has"
+            self._begin = Position(0, first.end, first.end_line) if first else Position()
+        else:
+            header, expectation = self._names(names, first), "expected"
+            self._begin = Position()
+        self._parser = Parser(dialect, header, dialect.encoding, expectation)
+        self._scanner = Scanner.make(self._grammar, len(header), max_record_bytes)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns in file order, all of them strings."""
+        schema: pa.Schema = self._parser.schema
+        return schema
+
+    def batches(self, start: Position, columns: Sequence[str]) -> Iterator[RecordBatch]:
+        """Yield the record batches behind ``start``, always with all columns.
+
+        ``start`` is the beginning, ``Position()``, or the ``end`` of a batch. Raises SourceError when the
+        file cannot be read on.
+        """
+        place = self._begin if start == Position() else start
+        with Text(self._location, self._shown, self._encoding, place.offset) as text:
+            while (scanned := self._next_frames(text)) is not None:
+                frames = scanned.frames
+                end = Position(
+                    place.record + len(frames),
+                    place.offset + len(frames.text),
+                    place.line + frames.line_count,
+                )
+                if scanned.cut_short:
+                    passed, lines = self._scanner.skip_record(text, self._block_size, scanned.within_quotes)
+                    end = replace(end, offset=end.offset + passed, line=end.line + lines)
+                if len(frames):
+                    yield self._batch(frames, place, end, text.consumed())
+                place = end
+
+    def _next_frames(self, text: Text) -> Scanned | None:
+        """Take the next block's records off the text; None at its end."""
+        size = self._block_size
+        while True:
+            text.fill(size)
+            if not text.left:
+                return None
+            scanned = self._frames(text, size)
+            if scanned.frames.text:
+                text.at += len(scanned.frames.text)
+                return scanned
+            size *= 2
+
+    def _frames(self, text: Text, size: int) -> Scanned:
+        is_final = text.is_complete and text.left <= size
+        block = text.data[text.at : text.at + size]
+        frames = frame_well_formed(block, self._grammar, is_final, len(self.schema) == 1)
+        if frames is not None and self._has_no_long_record(frames, size):
+            return Scanned(frames)
+        return self._scanner.scan(text, size)
+
+    def _has_no_long_record(self, frames: Frames, size: int) -> bool:
+        most = self._scanner.most_bytes
+        if not frames.text:
+            # Not one record is complete: it may be longer than the block, and than may be.
+            return size <= most
+        return size <= most or not len(frames) or int((frames.ends - frames.starts).max()) <= most
+
+    def _batch(self, frames: Frames, place: Position, end: Position, consumed: int) -> RecordBatch:
+        parsed = self._parser.parse(frames)
+        numbers = np.arange(place.record + 1, place.record + 1 + len(frames), dtype=np.int64)
+        lines = frames.lines + place.line
+        bad = sorted(parsed.flaws)
+        rejects = tuple(
+            self._reject(number, line, parsed.flaws[index], frames.text[begin:behind])
+            for index, number, line, begin, behind in zip(
+                bad,
+                *(values[bad].tolist() for values in (numbers, lines, frames.starts, frames.ends)),
+                strict=True,
+            )
+        )
+        if bad:
+            numbers, lines = np.delete(numbers, bad), np.delete(lines, bad)
+        offsets = frames.starts + place.offset
+        return RecordBatch(parsed.columns, numbers, lines, rejects, end, consumed, offsets)
+
+    def _reject(self, record: int, line: int, flaw: Flaw, text: bytes) -> Reject:
+        raw = text.rstrip(b"\r\n")
+        message = flaw.message
+        if len(raw) > _MOST_RAW_BYTES:
+            raw = _cut_off(raw, _MOST_RAW_BYTES)
+            message += f" (raw is cut off after {len(raw)} bytes)"
+        return Reject(record, line, Phase.READ, flaw.reason, message, raw=self._encoding.show(raw))
+
+    def _read_first_record(self, most_bytes: int) -> _FirstRecord | None:
+        """Return the first line that is not blank, with the fields of the record that begins there."""
+        with Text(self._location, self._shown, self._encoding) as text:
+            return _FirstRecord.read(text, self._grammar, self._block_size, most_bytes)
+
+    def _header(self, first: _FirstRecord | None) -> tuple[str, ...]:
+        if first is None:
+            raise SourceError(
+                f"{self._shown} is empty, where line 1 should be a header.",
+                "Give it a header, or set `header = false`.",
+            )
+        if first.fields is None:
+            raise SourceError(
+                f"The header of {self._shown}, line {first.line}, has a quote that does not enclose a field.",
+                "Correct the header, or set `quote` and `delimiter` in [load.csv].",
+            )
+        names = self._decoded(first.fields, first.line)
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise SourceError(
+                f"The header of {self._shown}, line {first.line}, repeats {', '.join(map(repr, repeated))}.",
+                "Give every column a name of its own.",
+            )
+        return names
+
+    def _decoded(self, fields: tuple[bytes, ...], line: int) -> tuple[str, ...]:
+        try:
+            if not any(b"\0" in field for field in fields):
+                return tuple(field.decode() for field in fields)
+        except UnicodeDecodeError:
+            pass
+        raise SourceError(
+            f"The header of {self._shown}, line {line}, has bytes that are no text.",
+            "Set `encoding` in [load.csv] to the encoding of the file.",
+        )
+
+    def _names(self, names: tuple[str, ...] | None, first: _FirstRecord | None) -> tuple[str, ...]:
+        fields = first.fields if first else None
+        if names is None and fields is None:
+            raise SourceError(
+                f"The number of columns of {self._shown} cannot be told from its first record.",
+                "Name the columns in the config, or correct the file.",
+            )
+        if names is None:
+            return tuple(f"f{number}" for number in range(1, len(fields or ()) + 1))
+        if fields is not None and len(fields) != len(names):
+            raise SourceError(
+                f"The first record of {self._shown} has {len(fields)} fields, but {len(names)} are named.",
+                "Name as many columns as the file has, or correct `delimiter`.",
+            )
+        return names
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstRecord:
+    """The first record: its line, its end, and its fields, which are None when it is not well-formed."""
+
+    line: int
+    end: int
+    end_line: int
+    fields: tuple[bytes, ...] | None
+
+    @classmethod
+    def read(cls, text: Text, grammar: Grammar, size: int, most_bytes: int) -> _FirstRecord | None:
+        offset, line = _pass_blank_lines(text, size)
+        found = None
+        while text.left:
+            found = grammar.record.match(text.data, text.at, text.at + most_bytes + 1)
+            if text.is_complete or text.left > most_bytes or (found and found.end() < len(text.data)):
+                break
+            size *= 2
+            text.fill(size)
+        if not text.left:
+            return None
+        if found is None or found.end() - text.at > most_bytes:
+            return cls(line, 0, line, None)
+        return cls(
+            line,
+            offset + len(found[0]),
+            line + len(LINE_END.findall(found[0])),
+            tuple(grammar.split(found[0])),
+        )
+
+
+def _pass_blank_lines(text: Text, size: int) -> tuple[int, int]:
+    """Go to the first line that is not blank: how many bytes lie before it, and its number."""
+    offset, line = 0, 1
+    while True:
+        text.fill(size)
+        end = end_of(BLANK_LINES, text.data, text.at)
+        blank = text.data[text.at : end]
+        is_last = end < len(text.data) or text.is_complete
+        if not is_last and blank.endswith(b"\r"):
+            blank = blank[:-1]
+        text.at += len(blank)
+        offset, line = offset + len(blank), line + len(LINE_END.findall(blank))
+        if is_last:
+            return offset, line
+        size *= 2
+
+
+def _cut_off(text: bytes, size: int) -> bytes:
+    """Return ``size`` bytes of UTF-8 text, up to three fewer so that no character is parted."""
+    for end in range(size, size - 4, -1):
+        if text[end] & 0xC0 != 0x80:
+            return text[:end]
+    return text[:size]

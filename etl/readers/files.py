@@ -1,0 +1,285 @@
+"""Sources: finding the files of a load, telling what they are, reading their bytes decompressed."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path, PurePath
+from types import TracebackType
+from typing import IO, Literal, Self
+
+import pyarrow as pa
+
+from etl.errors import ConfigError, SourceError
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
+SUFFIXES = (".csv", ".tsv", ".parquet")
+_FORMATS: dict[str, Literal["csv", "parquet"]] = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".dat": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+_DIGITS = re.compile(r"(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input file: ``path`` as shown to the user, ``location`` where it is, ``size`` in stored bytes."""
+
+    path: str
+    location: Path
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Identity of a source's content: its stored bytes, compressed ones as they are."""
+
+    size: int
+    sha256: str
+
+
+class Sources(list[Source]):
+    """The sources that were found. Closing it, or leaving its ``with``, removes standard input's copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._temporary: list[Path] = []
+
+    def add_temporary(self, source: Source) -> None:
+        self._temporary.append(source.location)
+        self.append(source)
+
+    def close(self) -> None:
+        while self._temporary:
+            self._temporary.pop().unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def find_sources(patterns: Sequence[str], folder: Path, suffixes: Sequence[str] = SUFFIXES) -> Sources:
+    """Return the sources that ``patterns`` name, those of each pattern in natural order, no file twice.
+
+    A pattern is a path, a glob, a folder (its files with one of ``suffixes``, compressed or not) or ``-`` for
+    standard input, which is copied into a temporary file until the result is closed. Relative ones start at
+    ``folder``. Raises SourceError when a pattern names nothing.
+    """
+    sources = Sources()
+    seen: set[Path] = set()
+    try:
+        for pattern in patterns:
+            _add_matches(sources, seen, pattern, folder, suffixes)
+    except BaseException:
+        sources.close()
+        raise
+    return sources
+
+
+def _add_matches(
+    sources: Sources, seen: set[Path], pattern: str, folder: Path, suffixes: Sequence[str]
+) -> None:
+    if pattern == "-":
+        if not any(source.path == "-" for source in sources):
+            sources.add_temporary(_spool(sys.stdin.buffer))
+        return
+    for shown, location in _matches(pattern, folder, suffixes):
+        identity = location.resolve()
+        if identity not in seen:
+            seen.add(identity)
+            with reading(shown):
+                sources.append(Source(shown, location, location.stat().st_size))
+
+
+def _matches(pattern: str, folder: Path, suffixes: Sequence[str]) -> list[tuple[str, Path]]:
+    location = folder / pattern
+    with reading(pattern):
+        if location.is_dir():
+            return _in_folder(pattern, location, folder, suffixes)
+        # A file may have brackets in its name, so a path that is there is never taken for a glob.
+        if location.exists():
+            return [(pattern, location)]
+    if glob.has_magic(pattern):
+        return _by_glob(pattern, folder)
+    raise SourceError(
+        f"There is no file {pattern!r} in {folder}.",
+        "Correct the path in `source`; a relative one starts at the folder of the config file.",
+    )
+
+
+def _in_folder(pattern: str, location: Path, folder: Path, suffixes: Sequence[str]) -> list[tuple[str, Path]]:
+    ends = tuple(suffix + packed for suffix in suffixes for packed in ("", *COMPRESSIONS))
+    found = [
+        path
+        for path in location.iterdir()
+        if path.name.lower().endswith(ends) and not path.name.startswith(".") and path.is_file()
+    ]
+    if not found:
+        raise SourceError(
+            f"The folder {pattern!r} in {folder} has no file that ends in {', '.join(suffixes)}.",
+            "Put the files there, or name them by a glob such as `folder/*.txt` in `source`.",
+        )
+    return _in_order(found, folder)
+
+
+def _by_glob(pattern: str, folder: Path) -> list[tuple[str, Path]]:
+    names = glob.glob(pattern, root_dir=folder, recursive=True)
+    found = [path for path in (folder / name for name in names) if path.is_file()]
+    if not found:
+        raise SourceError(
+            f"No file matches {pattern!r} in {folder}.",
+            "Correct the glob in `source`, which starts at the config file's folder, or put files there.",
+        )
+    return _in_order(found, folder)
+
+
+def _in_order(paths: list[Path], folder: Path) -> list[tuple[str, Path]]:
+    shown = [(str(path.relative_to(folder) if path.is_relative_to(folder) else path), path) for path in paths]
+    return sorted(shown, key=lambda item: _natural_order(item[0]))
+
+
+def _natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    parts = _DIGITS.split(name)
+    # The pattern's group, so the digits, stand at the odd places.
+    key = [(0, int(part), "") if index % 2 else (1, 0, part) for index, part in enumerate(parts)]
+    return key, name
+
+
+def _spool(stream: IO[bytes]) -> Source:
+    descriptor, name = tempfile.mkstemp(prefix="etl-standard-input-")
+    try:
+        with os.fdopen(descriptor, "wb") as copy:
+            shutil.copyfileobj(stream, copy, 1 << 20)
+            return Source("-", Path(name), copy.tell())
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def fingerprint(source: Source) -> Fingerprint:
+    """Return the fingerprint of a source's stored bytes. Raises SourceError when it cannot be read."""
+    with reading(source.path), source.location.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return Fingerprint(file.tell(), digest.hexdigest())
+
+
+def format_of(path: str | Path) -> Literal["csv", "parquet"]:
+    """Return the format that a path's suffix names, looked up through .gz, .zst, .bz2 and .lz4.
+
+    Raises ConfigError when the suffix says nothing.
+    """
+    suffixes = [suffix.lower() for suffix in PurePath(path).suffixes]
+    while suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    if suffixes and suffixes[-1] in _FORMATS:
+        return _FORMATS[suffixes[-1]]
+    raise ConfigError(
+        f"The name of {str(path)!r} does not say what format it has.",
+        'Set `format = "csv"` or `format = "parquet"` in its [[load]].',
+    )
+
+
+class OpenedFile:
+    """The decompressed bytes of a file, read from start to end; a context manager that closes it."""
+
+    def __init__(self, file: FileIO, shown: str, compression: str | None) -> None:
+        self._file = file
+        self._shown = shown
+        self._stream = pa.CompressedInputStream(file, compression) if compression else file
+        self.is_compressed = compression is not None
+
+    @property
+    def stored(self) -> int:
+        """How many stored bytes have been taken from the file: compressed ones, if it is compressed."""
+        return self._file.tell()
+
+    def read(self, size: int) -> bytes:
+        """Return ``size`` bytes, fewer only at the end. Raises SourceError, also for a cut off stream."""
+        pieces: list[bytes] = []
+        with reading(self._shown):
+            while size > 0 and (piece := self._stream.read(size)):
+                pieces.append(piece)
+                size -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def skip(self, size: int) -> None:
+        """Pass over ``size`` bytes: a seek in a plain file; a compressed one must be unpacked up to there."""
+        if not self.is_compressed:
+            with reading(self._shown):
+                self._file.seek(size, os.SEEK_CUR)
+            return
+        while size > 0 and (piece := self.read(min(size, 1 << 20))):
+            size -= len(piece)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_decompressed(path: Path, shown: str | None = None) -> OpenedFile:
+    """Open a file for reading its content, decompressed by its suffix (.gz .zst .bz2 .lz4).
+
+    Raises SourceError, naming the file as ``shown``, when it cannot be opened or has no bytes where a
+    compressed file must have some.
+    """
+    name = shown if shown is not None else str(path)
+    compression = COMPRESSIONS.get(path.suffix.lower())
+    with reading(name):
+        file = path.open("rb", buffering=0)
+        # Every compressed stream has a header; pyarrow takes a file cut off at byte 0 for an empty one.
+        if compression and os.fstat(file.fileno()).st_size == 0:
+            file.close()
+            raise SourceError(
+                f"{name} is empty, so it is no {compression} file.",
+                "Make it again, then run the command again.",
+            )
+    return OpenedFile(file, name, compression)
+
+
+@contextmanager
+def reading(shown: str) -> Iterator[None]:
+    """Turn the system's and Arrow's errors of reading a file into a SourceError that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise SourceError(f"There is no file {shown}.", "Correct the path in `source`.") from error
+    except IsADirectoryError as error:
+        raise SourceError(f"{shown} is a folder, not a file.", "Name a file, or a glob of files.") from error
+    except PermissionError as error:
+        raise SourceError(
+            f"There is no permission to read {shown}.", "Grant it to the user that runs etl."
+        ) from error
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SourceError(
+            f"{shown} cannot be read: {_sentence(error)}.",
+            "It may be cut off or damaged: get it again, then run the same command.",
+        ) from error
+
+
+def _sentence(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.strip().rstrip(".") or type(error).__name__

@@ -1,0 +1,479 @@
+"""What a run, the history and the rejects look like: text for people, JSON and CSV for programs.
+
+In text every character that does not print is shown by its code, wherever it came from: no value of the data
+can steer the terminal.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+from etl.records import Counts, FileResult, LoadResult, Reject, RejectCount, RunResult
+
+Row = Sequence[str]
+
+_REJECT_KEYS = (
+    "run_id",
+    "load",
+    "file",
+    "record",
+    "line",
+    "phase",
+    "reason",
+    "sqlstate",
+    "constraint",
+    "column",
+    "message",
+    "values",
+    "raw",
+)
+_REJECT_HEADINGS = ("load", "place", "reason", "constraint or column", "message")
+_REJECT_WIDTHS = (16, 36, 12, 28)  # at most; the message takes the rest of the line
+_LINE_WIDTH = 120
+_GAP = "  "
+_REJECTS_AT_ONCE = 500  # looked at together to find the widths of the columns
+
+# json.dumps leaves these as they are: controls that a terminal obeys, line separators, reversals of direction
+# and lone surrogates (which no encoding takes).
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class PastRunLike(Protocol):
+    """A run as the ledger gives it back."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def job(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def executions(self) -> int: ...
+    @property
+    def started_at(self) -> dt.datetime: ...
+    @property
+    def finished_at(self) -> dt.datetime | None: ...
+    @property
+    def counts(self) -> Counts: ...
+    @property
+    def files(self) -> int: ...
+    @property
+    def error(self) -> str | None: ...
+
+
+class KeptRejectLike(Protocol):
+    """A reject with its run, load and file, as the ledger gives it back."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def load(self) -> str: ...
+    @property
+    def file(self) -> str: ...
+    @property
+    def reject(self) -> Reject: ...
+
+
+# The result as JSON
+
+
+def result_as_dict(result: RunResult) -> dict[str, Any]:
+    """The object that ``etl load --json`` prints; its keys and their order are a contract (docs, "JSON")."""
+    return {
+        "run_id": result.run_id or None,
+        "job": result.job,
+        "status": result.status,
+        "exit_code": result.exit_code,
+        "dry_run": result.dry_run,
+        "seconds": round(result.seconds, 3),
+        **_counts_as_dict(result.counts),
+        "loads": [_load_as_dict(load) for load in result.loads],
+        "error": result.error,
+    }
+
+
+def error_as_dict(job: str, exit_code: int, message: str, *, dry_run: bool = False) -> dict[str, Any]:
+    """The same object for a run that never started."""
+    return result_as_dict(RunResult("", job, "failed", exit_code, dry_run, 0.0, error=message))
+
+
+def _load_as_dict(load: LoadResult) -> dict[str, Any]:
+    return {
+        "name": load.name,
+        "table": load.table,
+        "method": load.method,
+        **_counts_as_dict(load.counts),
+        "seconds": round(load.seconds, 3),
+        "rejects": [_reject_count_as_dict(rejects) for rejects in load.rejects],
+        "files": [_file_as_dict(file) for file in load.files],
+    }
+
+
+def _counts_as_dict(counts: Counts) -> dict[str, int]:
+    return {
+        "read": counts.read,
+        "written": counts.written,
+        "updated": counts.updated,
+        "unchanged": counts.unchanged,
+        "duplicates": counts.duplicates,
+        "rejected": counts.rejected,
+        "filtered": counts.filtered,
+    }
+
+
+def _reject_count_as_dict(rejects: RejectCount) -> dict[str, Any]:
+    return {
+        "phase": str(rejects.phase),
+        "reason": str(rejects.reason),
+        "sqlstate": rejects.sqlstate,
+        "constraint": rejects.constraint,
+        "column": rejects.column,
+        "count": rejects.count,
+    }
+
+
+def _file_as_dict(file: FileResult) -> dict[str, Any]:
+    return {
+        "path": file.path,
+        "status": file.status,
+        "read": file.counts.read,
+        "written": file.counts.written,
+        "duplicates": file.counts.duplicates,
+        "rejected": file.counts.rejected,
+    }
+
+
+# The result as text
+
+
+def summary(result: RunResult, command: str) -> str:
+    """What ``etl load`` prints when it ends, without a final newline.
+
+    ``command`` is the whole command that lists the rejects of this run. ``result.error`` is left out: it goes to
+    standard error.
+    """
+    parts = (_headline(result), _load_table(result), _file_notes(result), _reasons(result, command))
+    return "\n\n".join(part for part in parts if part)
+
+
+def _headline(result: RunResult) -> str:
+    lines = []
+    if result.dry_run:
+        lines.append("Dry run: nothing was written. The counts are those of a load that was rolled back.")
+    if result.status != "completed":
+        lines.append(_broken_off(result))
+    if _is_nothing_new(result):
+        lines.append("Nothing new: every file was loaded before, and nothing was loaded twice.")
+    return "\n".join(lines)
+
+
+def _broken_off(result: RunResult) -> str:
+    verb = "failed" if result.status == "failed" else "was stopped"
+    if result.dry_run:
+        return f"The dry run {verb} before its end."
+    run = _visible(f"Run {result.run_id}") if result.run_id else "The run"
+    # Without loads the ledger could not be asked any more, which does not mean that nothing was committed.
+    what = "The counts are what it has committed" if result.loads else "What it has committed stays"
+    return f"{run} {verb}. {what}; the same command goes on from there."
+
+
+def _is_nothing_new(result: RunResult) -> bool:
+    files = [file for load in result.loads for file in load.files]
+    are_old = bool(files) and all(file.status == "already_loaded" for file in files)
+    return result.status == "completed" and are_old and not result.counts.read
+
+
+def _load_table(result: RunResult) -> str:
+    if not result.loads or _is_nothing_new(result):
+        return ""
+    has_tables = any(load.table != load.name for load in result.loads)
+    rare = [verdict for verdict in ("updated", "unchanged", "filtered") if getattr(result.counts, verdict)]
+    verdicts = ["read", "written", *rare, "duplicates", "rejected"]
+    words = ["load", "table", "method"] if has_tables else ["load", "method"]
+    rows = [[*words, *verdicts, "seconds", "rows/s"]]
+    for load in result.loads:
+        names = [load.name, load.table, load.method] if has_tables else [load.name, load.method]
+        rows.append([*names, *_numbers(load.counts, verdicts, load.seconds)])
+    if len(result.loads) > 1:
+        total = ["total"] + [""] * (len(words) - 1)
+        rows.append([*total, *_numbers(result.counts, verdicts, result.seconds)])
+    return "\n".join(_aligned(rows, right=range(len(words), len(rows[0]))))
+
+
+def _numbers(counts: Counts, verdicts: Iterable[str], seconds: float) -> list[str]:
+    speed = f"{counts.read / seconds:,.0f}" if counts.read and seconds > 0 else "-"
+    return [*(f"{getattr(counts, verdict):,}" for verdict in verdicts), f"{seconds:,.2f} s", speed]
+
+
+def _file_notes(result: RunResult) -> str:
+    notes = []
+    for load in result.loads:
+        old = sum(file.status == "already_loaded" for file in load.files)
+        if old:
+            them = "it" if old == 1 else "them"
+            notes.append(
+                f"{_visible(load.name)}: {_files(old)} already loaded before, not loaded again "
+                f"(--rerun loads {them} again)"
+            )
+        notes += [
+            f"{_visible(load.name)}: {_visible(file.path)} is loaded in part"
+            for file in load.files
+            if file.status == "partial"
+        ]
+    return "\n".join(notes)
+
+
+def _files(number: int) -> str:
+    return f"{number:,} file" if number == 1 else f"{number:,} files"
+
+
+def _reasons(result: RunResult, command: str) -> str:
+    """The rejects counted by what refused them, and how to see them; those of a dry run are not kept."""
+    rows = [
+        [load.name, f"{some.count:,}", some.phase, some.reason, _refuser(some), some.sqlstate or ""]
+        for load in result.loads
+        for some in load.rejects
+    ]
+    if not rows:
+        return ""
+    headings = ["rejects of", "count", "phase", "reason", "constraint or column", "SQLSTATE"]
+    table = "\n".join(_aligned([headings, *rows], right={1}))
+    return table if result.dry_run else f"{table}\n\nTo see them: {command}"
+
+
+def _refuser(rejects: RejectCount | Reject) -> str:
+    """The constraint or the column that refused a record, or both, or nothing."""
+    if rejects.constraint and rejects.column:
+        return f"{rejects.constraint} ({rejects.column})"
+    return rejects.constraint or rejects.column or ""
+
+
+# The history
+
+
+def history_table(runs: Iterable[PastRunLike]) -> str:
+    """Past runs, one a line; a job that they all share is named once, above them."""
+    runs = list(runs)
+    if not runs:
+        return "No runs yet."
+    jobs = {run.job for run in runs}
+    names = ["started (UTC)", "run", *(["job"] if len(jobs) > 1 else []), "status"]
+    rows = [[*names, "duration", "read", "written", "duplicates", "rejected", "files"]]
+    rows += [_history_row(run, with_job=len(jobs) > 1) for run in runs]
+    table = "\n".join(_aligned(rows, right=range(len(names), len(rows[0]))))
+    return table if len(jobs) > 1 else f"Runs of {_visible(runs[0].job)}\n\n{table}"
+
+
+def _history_row(run: PastRunLike, *, with_job: bool) -> list[str]:
+    counts = (run.counts.read, run.counts.written, run.counts.duplicates, run.counts.rejected, run.files)
+    return [
+        f"{_utc(run.started_at):%Y-%m-%d %H:%M:%S}",
+        run.run_id,
+        *([run.job] if with_job else []),
+        run.status + _resumed(run.executions - 1),
+        _duration(run),
+        *(f"{count:,}" for count in counts),
+    ]
+
+
+def _resumed(times: int) -> str:
+    if times < 1:
+        return ""
+    return ", resumed once" if times == 1 else f", resumed {times:,} times"
+
+
+def _duration(run: PastRunLike) -> str:
+    """From the start to the end, the pauses before a resume among it."""
+    if run.finished_at is None:
+        return "-"
+    seconds = (_utc(run.finished_at) - _utc(run.started_at)).total_seconds()
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,}:{minutes:02}:{seconds:02} h" if hours else f"{minutes}:{seconds:02} min"
+
+
+def history_as_dict(runs: Iterable[PastRunLike]) -> dict[str, Any]:
+    """The object that ``etl history --json`` prints; times are ISO 8601 in UTC, null for a run at work."""
+    return {"runs": [_past_run_as_dict(run) for run in runs]}
+
+
+def _past_run_as_dict(run: PastRunLike) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "job": run.job,
+        "status": run.status,
+        "executions": run.executions,
+        "started_at": _utc(run.started_at).isoformat(),
+        "finished_at": None if run.finished_at is None else _utc(run.finished_at).isoformat(),
+        **_counts_as_dict(run.counts),
+        "files": run.files,
+        "error": run.error,
+    }
+
+
+def _utc(moment: dt.datetime) -> dt.datetime:
+    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+
+
+# The rejects
+
+
+def rejects_table(rejects: Iterable[KeptRejectLike]) -> Iterator[str]:
+    """Lines for a terminal, none wider than 120 columns: what does not fit is cut, its loss shown by "…".
+
+    Streamed: the columns are as wide as what has been seen so far asks for, so they may widen further down.
+    """
+    rows = map(_reject_row, rejects)
+    widths = tuple(map(len, _REJECT_HEADINGS[:-1]))
+    is_first = True
+    while page := list(islice(rows, _REJECTS_AT_ONCE)):
+        widths = _widened(widths, page)
+        if is_first:
+            yield _reject_line(_REJECT_HEADINGS, widths)
+        is_first = False
+        for row in page:
+            yield _reject_line(row, widths)
+    if is_first:
+        yield "No rejects."
+
+
+def rejects_csv(rejects: Iterable[KeptRejectLike]) -> Iterator[str]:
+    """The lines of a CSV file with a header, without line ends; ``values`` are JSON, NULL is empty.
+
+    Exact, as a program needs it: ``raw`` is the record's own text, control characters and newlines among it.
+    """
+    yield ",".join(_REJECT_KEYS)
+    for kept in rejects:
+        fields = _reject_as_dict(kept)
+        if fields["values"] is not None:
+            fields["values"] = _json(fields["values"])
+        yield _csv_line(list(fields.values()))
+
+
+def rejects_jsonl(rejects: Iterable[KeptRejectLike]) -> Iterator[str]:
+    """One JSON object a line, without line ends; the keys and their order are a contract (docs, "JSON")."""
+    for kept in rejects:
+        yield _json(_reject_as_dict(kept))
+
+
+def _reject_as_dict(kept: KeptRejectLike) -> dict[str, Any]:
+    reject = kept.reject
+    return {
+        "run_id": kept.run_id,
+        "load": kept.load,
+        "file": kept.file,
+        "record": reject.record,
+        "line": reject.line,
+        "phase": str(reject.phase),
+        "reason": str(reject.reason),
+        "sqlstate": reject.sqlstate,
+        "constraint": reject.constraint,
+        "column": reject.column,
+        "message": reject.message,
+        "values": reject.values,
+        "raw": reject.raw,
+    }
+
+
+def _reject_row(kept: KeptRejectLike) -> Row:
+    reject = kept.reject
+    place = f"{kept.file} record {reject.record}" if reject.line is None else f"{kept.file}:{reject.line}"
+    cells = (kept.load, place, str(reject.reason), _refuser(reject), reject.message)
+    return tuple(map(_visible, cells))
+
+
+def _widened(widths: Sequence[int], page: Sequence[Row]) -> tuple[int, ...]:
+    seen = (max(map(_width, column)) for column in list(zip(*page, strict=True))[:-1])
+    wanted = map(max, widths, seen)
+    return tuple(map(min, wanted, _REJECT_WIDTHS))
+
+
+def _reject_line(row: Row, widths: Sequence[int]) -> str:
+    *cells, message = row
+    # A path tells most by its end, where the line is too.
+    cuts = (_cut, _cut_front, _cut, _cut)
+    front = "".join(
+        _filled(cut(cell, width), width) + _GAP for cut, cell, width in zip(cuts, cells, widths, strict=True)
+    )
+    return (front + _cut(message, _LINE_WIDTH - _width(front))).rstrip()
+
+
+def _csv_line(fields: Sequence[object]) -> str:
+    line = io.StringIO()
+    # Python 3.11 quotes a newline only if it is part of the line terminator: both CR and LF have to be.
+    csv.writer(line, lineterminator="\r\n").writerow(fields)
+    return line.getvalue().removesuffix("\r\n")
+
+
+def _json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+# Text in columns
+
+
+def _aligned(rows: Iterable[Row], right: Collection[int]) -> Iterator[str]:
+    """The rows as lines of equally wide columns; those in ``right`` are numbers."""
+    shown = [[_visible(cell) for cell in row] for row in rows]
+    widths = [max(map(_width, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
+        cells = (
+            _filled(cell, width, is_number=index in right)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield _GAP.join(cells).rstrip()
+
+
+def _visible(text: str) -> str:
+    """``text`` with each character that does not print as its code: newlines, escapes, zero widths."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else _code(character) for character in text)
+
+
+def _code(character: str) -> str:
+    named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    number = ord(character)
+    long = f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+    return named.get(character) or (f"\\x{number:02x}" if number < 0x100 else long)
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: Chinese, Japanese and Korean characters take two."""
+    return len(text) if text.isascii() else len(text) + sum(map(_is_wide, text))
+
+
+def _is_wide(character: str) -> bool:
+    return unicodedata.east_asian_width(character) in "WF"
+
+
+def _filled(text: str, width: int, *, is_number: bool = False) -> str:
+    blanks = " " * (width - _width(text))
+    return blanks + text if is_number else text + blanks
+
+
+def _cut(text: str, width: int) -> str:
+    if _width(text) <= width:
+        return text
+    kept, room = "", width - 1
+    for character in text:
+        room -= _width(character)
+        if room < 0:
+            break
+        kept += character
+    return kept + "…"
+
+
+def _cut_front(text: str, width: int) -> str:
+    return _cut(text[::-1], width)[::-1]
