@@ -93,9 +93,7 @@ def find_sources(patterns: Sequence[str], folder: Path, suffixes: Sequence[str] 
     return sources
 
 
-def _add_matches(
-    sources: Sources, seen: set[Path], pattern: str, folder: Path, suffixes: Sequence[str]
-) -> None:
+def _add_matches(sources: Sources, seen: set[Path], pattern: str, folder: Path, suffixes: Sequence[str]) -> None:
     if pattern == "-":
         if not any(source.path == "-" for source in sources):
             sources.add_temporary(_spool(sys.stdin.buffer))
@@ -270,9 +268,7 @@ def reading(shown: str) -> Iterator[None]:
     except IsADirectoryError as error:
         raise SourceError(f"{shown} is a folder, not a file.", "Name a file, or a glob of files.") from error
     except PermissionError as error:
-        raise SourceError(
-            f"There is no permission to read {shown}.", "Grant it to the user that runs etl."
-        ) from error
+        raise SourceError(f"There is no permission to read {shown}.", "Grant it to the user that runs etl.") from error
     except (OSError, pa.ArrowInvalid) as error:
         raise SourceError(
             f"{shown} cannot be read: {_sentence(error)}.",

@@ -82,9 +82,7 @@ def make_grammar(dialect: Dialect) -> Grammar:
     delimiter = _single_byte("delimiter", dialect.delimiter)
     quote = _single_byte("quote", dialect.quote) if dialect.quote else b""
     if delimiter == quote:
-        raise ConfigError(
-            f"`delimiter` and `quote` are both {dialect.quote!r}.", "Set them to different characters."
-        )
+        raise ConfigError(f"`delimiter` and `quote` are both {dialect.quote!r}.", "Set them to different characters.")
     d, q = re.escape(delimiter), re.escape(quote)
     quoted_body = b"[^%b]*+(?:%b%b[^%b]*+)*+" % (q, q, q, q) if quote else b""
     quoted = q + quoted_body + q if quote else rb"(?!)"

@@ -81,6 +81,9 @@ class Parser:
         # pyarrow takes a BOM off every block, and this one may begin with a value that has one.
         if text.startswith(BOM):
             text = BOM + text
+        # Without a line end pyarrow takes the last field for quoted if another one is: ``"",`` has no NULL.
+        if not text.endswith((b"\n", b"\r")):
+            text += b"\n"
         table = arrow_csv.read_csv(
             pa.BufferReader(text),
             # One block, one thread: pyarrow numbers the invalid rows only then.
@@ -144,9 +147,7 @@ def _joined(frames: Frames, good: NDArray[np.int64], is_partial: bool) -> bytes:
     gaps = np.flatnonzero(np.diff(good) > 1) + 1
     edges = [0, *gaps.tolist(), len(good)]
     starts, ends = frames.starts[good].tolist(), frames.ends[good].tolist()
-    return b"".join(
-        _ending_in_feed(frames.text[starts[first] : ends[after - 1]]) for first, after in pairwise(edges)
-    )
+    return b"".join(_ending_in_feed(frames.text[starts[first] : ends[after - 1]]) for first, after in pairwise(edges))
 
 
 def _ending_in_feed(run: bytes) -> bytes:

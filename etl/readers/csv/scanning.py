@@ -67,8 +67,9 @@ class Scanner:
         """
         passed = lines = 0
         while True:
-            # At least one byte more than the CR that stays.
-            text.fill(size + 1)
+            # A fill copies what is left: only when that can be no line end, or the CR that stays.
+            if text.left < 2:
+                text.fill(size + 1)
             found = LINE_END.search(text.data, text.at)
             end = found.end() if found else len(text.data)
             # A CR stays: with an LF behind it, it is one line end.
@@ -128,14 +129,10 @@ class _Scan:
             return Scanned(self._frames(start, end, starts, ends, flaws), True, error.within_quotes)
         return Scanned(self._frames(start, place, starts, ends, flaws))
 
-    def _frames(
-        self, start: int, end: int, starts: list[int], ends: list[int], flaws: dict[int, Flaw]
-    ) -> Frames:
+    def _frames(self, start: int, end: int, starts: list[int], ends: list[int], flaws: dict[int, Flaw]) -> Frames:
         text = self._data[start:end]
         breaks = find_breaks(np.frombuffer(text, np.uint8), is_final=True)
-        return make_frames(
-            text, np.array(starts, np.int64) - start, np.array(ends, np.int64) - start, breaks, flaws
-        )
+        return make_frames(text, np.array(starts, np.int64) - start, np.array(ends, np.int64) - start, breaks, flaws)
 
     def _before_line_end(self, place: int) -> int:
         """Return ``place``, or the one before when it would part a CR LF."""
@@ -244,6 +241,8 @@ class _Scan:
 
     def _end_on_line(self, place: int, field: int, flaw_at: int) -> int:
         line_end = self._line_end(flaw_at, place)
+        if not self._opens(field) and self._data.find(self._grammar.quote, flaw_at + 1, line_end) < 0:
+            return line_end  # No later field of the line opens quotes, so none goes on over more lines.
         if self.record_begins(line_end):
             return line_end
         limit = place + self._most_bytes + 1

@@ -38,7 +38,7 @@ class Encoding:
             "a".encode(name)
             self.is_utf8 = codecs.lookup(name).name in _UTF8_NAMES
             self._make_decoder = codecs.getincrementaldecoder(name)
-        except (LookupError, UnicodeError) as error:
+        except (LookupError, ValueError) as error:
             raise ConfigError(
                 f"`encoding` is {name!r}, and there is no such text encoding.",
                 'Set it to a name such as "utf-8", "latin-1", "cp1252" or "utf-16".',
@@ -86,11 +86,12 @@ class Text:
             self.data, self.at = b"", 0
             return
         self.at = self._bom_size
+        self.fill(min(offset, 1 << 20))
         while offset > 0 and self.left:
-            self.fill(min(offset, 1 << 20))
             step = min(offset, self.left)
             self.at += step
             offset -= step
+            self.fill(min(offset, 1 << 20))
 
     @property
     def left(self) -> int:
