@@ -33,7 +33,25 @@ Exit codes:
 """
 
 
-@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The commands: also a usage error is told as JSON on request, and Ctrl-C during the imports is no error."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["etl.as_json"] = "--json" in args
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if ctx.meta["etl.as_json"]:
+                _print_usage_error_as_json(error)
+            raise
+        except KeyboardInterrupt as error:
+            _exit(143 if isinstance(error, Terminated) else 130, _NOT_STARTED)
+
+
+@click.group(cls=_Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="etl")
 def main() -> None:
     """Load CSV and Parquet files into database tables, every record accounted for."""
@@ -78,10 +96,9 @@ def load(
         _exit(error.exit_code, str(error))
     except KeyboardInterrupt as error:
         code = 143 if isinstance(error, Terminated) else 130
-        sentence = "Stopped before anything was started."
         if as_json:
-            _print_json(error_as_dict(config.name, code, sentence))
-        _exit(code, sentence)
+            _print_json(error_as_dict(config.name, code, _NOT_STARTED))
+        _exit(code, _NOT_STARTED)
     if as_json:
         _print_json(result_as_dict(result))
     elif not quiet:
@@ -168,7 +185,7 @@ def _write_lines(lines: Iterator[str], output: Path | None) -> None:
         with output.open("w", encoding="utf-8", newline="") as file:
             file.writelines(f"{line}\n" for line in lines)
     except OSError as error:
-        raise ConfigError(f"{output} cannot be written: {error.strerror}.") from None
+        raise ConfigError(f"{output} cannot be written: {error.strerror}.", "Give another path to -o.") from None
 
 
 @contextmanager
@@ -182,6 +199,20 @@ def _told_in_a_sentence(as_json: bool) -> Iterator[None]:
         _exit(error.exit_code, str(error))
     except KeyboardInterrupt as error:
         _exit(143 if isinstance(error, Terminated) else 130)
+
+
+_NOT_STARTED = "Stopped before anything was started."
+
+
+def _print_usage_error_as_json(error: click.UsageError) -> None:
+    sentence = error.format_message()
+    if error.ctx is None or error.ctx.command.name != load.name:
+        _print_json({"error": sentence, "exit_code": error.exit_code})
+        return
+    from etl.report import error_as_dict
+
+    config = error.ctx.params.get("config")
+    _print_json(error_as_dict(config.name if config else "", error.exit_code, sentence))
 
 
 def _exit(code: int, error: str | None = None) -> None:

@@ -174,6 +174,8 @@ class Load(_Model):
     def _some_source(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or not all(value):
             raise ValueError("a path, a glob, a folder, or a list of these")
+        if any("://" in source for source in value):
+            raise ValueError("URLs are not there yet: fetch the file first, or pipe it in with \"-\"")
         return value
 
     @model_validator(mode="after")
@@ -292,7 +294,8 @@ def _expand_into(value: Any, location: tuple[str | int, ...], missing: list[str]
         return value
 
     def replace(match: re.Match[str]) -> str:
-        found = os.environ.get(match["name"], match["default"])
+        default: str | None = match["default"]
+        found = os.environ.get(match["name"], default)
         if found is None:
             missing.append(f"{_place(location).where}: ${{{match['name']}}} is not set in the environment")
             return ""

@@ -138,6 +138,7 @@ class _RunInProgress:
         self._reporter = reporter
         self._session = session
         self._run = open_run(session, job.name, rerun=options.rerun)
+        self._run_id = self._run.id  # to be known also when the database does not answer any more
         self._started = time.monotonic()
         self._seconds: dict[str, float] = {}
         self._counts: dict[str, Counts] = {}  # of each load, the open transaction's among them
@@ -167,6 +168,7 @@ class _RunInProgress:
         self._counts[load.name] = sum((file.counts for file in files), Counts())
         spent = sum(file.seconds for file in files)  # by the executions that this one resumes
         self._reasons.clear()
+        self._open_rows = 0  # what a load with commit_every = "run" has left open is not this one's to count
         try:
             for source in plan.sources:
                 self._load_source(plan, source)
@@ -264,7 +266,7 @@ class _RunInProgress:
         self, status: Literal["failed", "stopped"], error: BaseException, exit_code: int, sentence: str
     ) -> Execution:
         """Roll back, and write down how the run ended where the database still lets us; the first error stays it."""
-        result = RunResult(self._run.id, self._job.name, status, exit_code, self._options.dry_run, self._elapsed())
+        result = RunResult(self._run_id, self._job.name, status, exit_code, self._options.dry_run, self._elapsed())
         try:
             self._session.rollback()
             close_run(self._session, self._run, status, sentence)

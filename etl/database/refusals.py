@@ -100,7 +100,7 @@ def _postgresql_fault(error: psycopg.Error) -> Fault:
 
 def _sqlite_fault(error: sqlite3.Error) -> Fault:
     code, message = getattr(error, "sqlite_errorcode", 0), str(error)
-    name = _SQLITE_NAMES.get(code) or getattr(error, "sqlite_errorname", "")
+    name: str = _SQLITE_NAMES.get(code, getattr(error, "sqlite_errorname", ""))
     state = _SQLITE_STATES.get(name)
     if state is None and name.startswith("SQLITE_CONSTRAINT"):
         return Fault(Fate.REFUSE, Reason.CONSTRAINT, message, "23000")

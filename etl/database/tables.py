@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,7 @@ def _find_target(connection: Connection, inspector: Inspector, job: Job, load: L
     schema, name = _schema_and_name(inspector, load, job.database.db_schema)
     table = _reflected(connection, inspector, name, schema, load)
     columns = _columns(connection, inspector, table)
+    _let_database_fill_in_keys(table)
     entity, attributes = _mapped(table)
     surroundings = _surroundings(connection, inspector, table)
     return Target(inspector.dialect.name, table, columns, entity, attributes, is_users_model=False, **surroundings)
@@ -120,9 +122,14 @@ def _model_target(connection: Connection, inspector: Inspector, load: Load, mode
         raise _no_such_table(inspector, load, table.name, table.schema)
     reflected = _columns(connection, inspector, _reflected(connection, inspector, table.name, table.schema, load))
     attributes = {column.name: mapper.get_property_by_column(column).key for column in table.columns}
-    columns = tuple(column for column in reflected if column.name in attributes)
+    columns = tuple(_with_default_of(table, column) for column in reflected if column.name in attributes)
     surroundings = _surroundings(connection, inspector, table)
     return Target(inspector.dialect.name, table, columns, entity, attributes, is_users_model=True, **surroundings)
+
+
+def _with_default_of(table: Table, column: Column) -> Column:
+    """A default that the user's class has in Python fills the column in just as one of the database does."""
+    return column if table.columns[column.name].default is None else replace(column, has_default=True)
 
 
 def _import_model(load: Load, model: str, folder: Path) -> type[Any]:
@@ -185,6 +192,13 @@ def _reflected(connection: Connection, inspector: Inspector, name: str, schema: 
     return table
 
 
+def _let_database_fill_in_keys(table: Table) -> None:
+    """A trigger may fill in a key that the source does not give, or the database refuses the row: no need to warn."""
+    for column in table.primary_key.columns:
+        if column.server_default is None and column is not table.autoincrement_column:
+            column.server_default = sa.FetchedValue()
+
+
 def _without_conversion(_inspector: Inspector, _table: Table, column: dict[str, Any]) -> None:
     column["info"] = {"type": column["type"]}
     if not isinstance(column["type"], sa.Integer):
@@ -224,10 +238,12 @@ def _mapped(table: Table) -> tuple[type[Any] | None, dict[str, str]]:
     """A class mapped to ``table``, or None where the table has no primary key, and the attribute of each column.
 
     Imperative, not automap: automap leaves association tables out, needs the parents reflected too and refuses
-    column names such as ``metadata``. A leading underscore is kept for Python and SQLAlchemy.
+    column names such as ``metadata``. A leading underscore is kept for Python and SQLAlchemy, ``self`` for ``__init__``.
     """
     attributes = {
-        column.name: f"column_{number}{column.name}" if column.name.startswith("_") else column.name
+        column.name: f"column_{number}{column.name}"
+        if column.name.startswith("_") or column.name == "self"
+        else column.name
         for number, column in enumerate(table.columns)
     }
     if not table.primary_key.columns:
@@ -255,18 +271,28 @@ def _surroundings(connection: Connection, inspector: Inspector, table: Table) ->
 def _foreign_keys(connection: Connection, inspector: Inspector, table: Table) -> tuple[ForeignKey, ...]:
     keys = inspector.get_foreign_keys(table.name, table.schema)
     if connection.dialect.name == "sqlite":
-        _refuse_deferred(keys, table)
+        _refuse_deferred(connection, table)
     return tuple(_foreign_key(key, table) for key in keys)
 
 
-def _refuse_deferred(keys: Iterable[Any], table: Table) -> None:
-    for key in keys:
-        if (key.get("options") or {}).get("initially", "").upper() == "DEFERRED":
-            raise TargetMismatch(
-                f"The foreign key of {table.name} ({', '.join(key['constrained_columns'])}) is INITIALLY DEFERRED: "
-                "SQLite would check it at COMMIT only, and refuse the good rows with the bad one.",
-                "Declare it without INITIALLY DEFERRED.",
-            )
+def _refuse_deferred(connection: Connection, table: Table) -> None:
+    """No catalog of SQLite's tells it, and SQLAlchemy reads it off the SQL only where the key is not a column's."""
+    sql = connection.scalar(
+        sa.text("SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(:table)"),
+        {"table": table.name},
+    )
+    if _DEFERRED.search(_NO_KEYWORDS.sub(" ", sql or "")):
+        raise TargetMismatch(
+            f"A foreign key of {table.name} is INITIALLY DEFERRED: "
+            "SQLite would check it at COMMIT only, and refuse the good rows with the bad one.",
+            "Declare it without INITIALLY DEFERRED.",
+        )
+
+
+_NO_KEYWORDS = re.compile(  # texts, quoted names, comments
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/""", re.DOTALL
+)
+_DEFERRED = re.compile(r"\bINITIALLY\s+DEFERRED\b", re.IGNORECASE)
 
 
 def _foreign_key(key: Any, table: Table) -> ForeignKey:
@@ -280,6 +306,9 @@ def _parent(key: Any, table: Table, columns: tuple[str, ...]) -> Table:
     name, schema = key["referred_table"], key["referred_schema"]
     if (name, schema) == (table.name, table.schema):
         return table
+    known = table.metadata.tables.get(name if schema is None else f"{schema}.{name}")
+    if known is not None and set(columns) <= set(known.columns.keys()):
+        return known  # of the user's own classes, which is not ours to change, or of another foreign key
     stubs: list[sa.Column[Any]] = [sa.Column(column) for column in columns]
     return Table(name, table.metadata, *stubs, schema=schema, extend_existing=True)
 
@@ -327,9 +356,11 @@ def _triggers(connection: Connection, table: Table) -> tuple[str, ...]:
     # tgtype 4: fires on INSERT (src/include/catalog/pg_trigger.h)
     found = connection.execute(
         sa.text(
-            "SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = CAST(:table AS regclass)"
-            " AND NOT tgisinternal AND tgtype & 4 = 4 ORDER BY tgname"
-        ),
-        {"table": connection.dialect.identifier_preparer.format_table(table)},
+            "SELECT tgname FROM pg_catalog.pg_trigger JOIN pg_catalog.pg_class c ON c.oid = tgrelid"
+            " WHERE c.relname = :table AND NOT tgisinternal AND tgtype & 4 = 4 AND CASE WHEN :schema IS NULL"
+            " THEN pg_catalog.pg_table_is_visible(c.oid)"
+            " ELSE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = :schema) END"
+            " ORDER BY tgname"
+        ).bindparams(sa.bindparam("schema", table.schema, sa.Text), table=table.name)
     )
     return tuple(found.scalars())

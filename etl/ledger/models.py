@@ -31,7 +31,8 @@ class UtcTime(sa.types.TypeDecorator[dt.datetime]):
 
 
 class Base(DeclarativeBase):
-    metadata = MetaData(schema="ledger")
+    # Names of indexes as the migrations have them: without the schema, which is the config's to choose.
+    metadata = MetaData(schema="ledger", naming_convention={"ix": "ix_%(table_name)s_%(column_0_name)s"})
 
 
 class Run(Base):

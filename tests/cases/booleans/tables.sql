@@ -1,0 +1,4 @@
+CREATE TABLE flags (
+    id INTEGER PRIMARY KEY,
+    flag BOOLEAN
+);

@@ -1,0 +1,4 @@
+CREATE TABLE floats (
+    id INTEGER PRIMARY KEY,
+    value DOUBLE PRECISION
+);

@@ -1,0 +1,4 @@
+CREATE TABLE codes (
+    code CHAR(3) PRIMARY KEY,
+    name VARCHAR(3)
+);

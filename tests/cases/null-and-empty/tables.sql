@@ -1,0 +1,5 @@
+CREATE TABLE notes (
+    id INTEGER PRIMARY KEY,
+    title VARCHAR(10) NOT NULL,
+    note TEXT
+);
