@@ -40,9 +40,7 @@ class Summary:
     peak_bytes: int
 
 
-def measure(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None
-) -> Measurement:
+def measure(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Measurement:
     """Run a command in `folder` and wait for it.
 
     `wait4` gives the account of this child alone. Linux carries the peak memory of the process that starts a

@@ -38,25 +38,15 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=rows, help="default: $ROWS or 1,000,000")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each contender (default: 3)")
     names = f"{', '.join(SCENARIOS)} or all; default: {', '.join(DEFAULT_SCENARIOS)}"
-    parser.add_argument(
-        "--scenario", action="append", choices=[*SCENARIOS, "all"], metavar="NAME", help=names
-    )
-    parser.add_argument(
-        "--duplicates", type=float, default=0.0, help="also load a file with this many percent"
-    )
-    parser.add_argument(
-        "--bad", type=float, default=0.0, help="also load a file with this many percent bad rows"
-    )
-    parser.add_argument(
-        "--etl", default=str(Path(sys.executable).parent / "etl"), help="the command to measure"
-    )
+    parser.add_argument("--scenario", action="append", choices=[*SCENARIOS, "all"], metavar="NAME", help=names)
+    parser.add_argument("--duplicates", type=float, default=0.0, help="also load a file with this many percent")
+    parser.add_argument("--bad", type=float, default=0.0, help="also load a file with this many percent bad rows")
+    parser.add_argument("--etl", default=str(Path(sys.executable).parent / "etl"), help="the command to measure")
     parser.add_argument("--folder", type=Path, help="where to make the files (default: a temporary folder)")
     parser.add_argument("--json", type=Path, help="where to write the results (default: bench/results/…)")
     given = parser.parse_args(argv)
     if shutil.which(shlex.split(given.etl)[0]) is None:
-        parser.error(
-            f"there is no command {given.etl}; install etl into this environment or name it by --etl"
-        )
+        parser.error(f"there is no command {given.etl}; install etl into this environment or name it by --etl")
     return given
 
 
@@ -126,9 +116,7 @@ def is_bad(outcome: Outcome) -> bool:
 
 def report(outcomes: list[Outcome]) -> str:
     """The table and the bars as text."""
-    head = (
-        f"{'scenario':16} {'what':38} {'rows':>10} {'median s':>9} {'from – to':>15} {'rows/s':>10} {'MB':>6}"
-    )
+    head = f"{'scenario':16} {'what':38} {'rows':>10} {'median s':>9} {'from – to':>15} {'rows/s':>10} {'MB':>6}"
     lines = ["", head, "-" * len(head)]
     for outcome in outcomes:
         lines += [f"{outcome.name:16} {result_line(result)}" for result in outcome.results]

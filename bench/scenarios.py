@@ -130,9 +130,7 @@ def on_sqlite(bench: Bench) -> Outcome:
     shell = shutil.which("sqlite3")
     if shell:
         load = f".import --csv --skip 1 {data.path.name} {TABLE}"
-        contenders.insert(
-            0, Contender("sqlite3 .import", data, (shell, "bench.db", load), *sqlite_table(bench))
-        )
+        contenders.insert(0, Contender("sqlite3 .import", data, (shell, "bench.db", load), *sqlite_table(bench)))
     else:
         outcome.results.append(Result("sqlite3 .import", 0, 0, missing="sqlite3 is not installed"))
     run_alternating(bench, contenders, outcome)
@@ -190,9 +188,7 @@ SCENARIOS: dict[str, Callable[[Bench], Outcome]] = {
 }
 
 
-def peak_memory(
-    bench: Bench, name: str, url: str, prepare: Callable[[], None], count: Callable[[], int]
-) -> Outcome:
+def peak_memory(bench: Bench, name: str, url: str, prepare: Callable[[], None], count: Callable[[], int]) -> Outcome:
     outcome = Outcome(name)
     for label, size in MEMORY_SIZES.items():
         data = make_data(bench, f"memory-{size}", bytes=size)
@@ -219,10 +215,7 @@ def etl_contenders(
         name = f"etl bulk, {bench.duplicates:g} % duplicates, {bench.bad:g} % bad"
         dirty = make_data(bench, "dirty", rows=bench.rows, duplicates=bench.duplicates, bad=bench.bad)
         plans.append((name, dirty, "bulk"))
-    return [
-        Contender(name, one, etl_command(bench, one, url, method), prepare, count)
-        for name, one, method in plans
-    ]
+    return [Contender(name, one, etl_command(bench, one, url, method), prepare, count) for name, one, method in plans]
 
 
 def make_data(bench: Bench, name: str, **options: float) -> Data:
@@ -273,16 +266,12 @@ def run_sqlite(path: Path, statement: str) -> int:
 
 def postgres_table(server: Server) -> tuple[Callable[[], None], Callable[[], int]]:
     def prepare() -> None:
-        server.execute(
-            f"DROP TABLE IF EXISTS {TABLE}", "DROP SCHEMA IF EXISTS etl CASCADE", POSTGRES_DDL, "CHECKPOINT"
-        )
+        server.execute(f"DROP TABLE IF EXISTS {TABLE}", "DROP SCHEMA IF EXISTS etl CASCADE", POSTGRES_DDL, "CHECKPOINT")
 
     return prepare, lambda: server.count(TABLE)
 
 
-def run_alternating(
-    bench: Bench, contenders: list[Contender], outcome: Outcome, repeats: int | None = None
-) -> None:
+def run_alternating(bench: Bench, contenders: list[Contender], outcome: Outcome, repeats: int | None = None) -> None:
     """Measure each contender in turn, several times round: what disturbs the machine disturbs all of them."""
     taken: dict[str, list[Measurement]] = {one.name: [] for one in contenders}
     failed: dict[str, str] = {}

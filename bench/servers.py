@@ -83,9 +83,7 @@ def cluster(binaries: Path, folder: Path) -> Iterator[str]:
         shutil.chown(data, user["user"])
         folder.chmod(0o711)
     options = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]
-    subprocess.run(
-        [binaries / "initdb", "-D", data, *options], check=True, capture_output=True, cwd="/", **user
-    )
+    subprocess.run([binaries / "initdb", "-D", data, *options], check=True, capture_output=True, cwd="/", **user)
     port = free_port()
     settings = ["-p", str(port), "-h", "127.0.0.1", "-k", ""]
     command = ["sh", "-c", GUARD, "sh", str(binaries / "postgres"), "-D", str(data), *settings]

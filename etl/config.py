@@ -175,7 +175,7 @@ class Load(_Model):
         if not value or not all(value):
             raise ValueError("a path, a glob, a folder, or a list of these")
         if any("://" in source for source in value):
-            raise ValueError("URLs are not there yet: fetch the file first, or pipe it in with \"-\"")
+            raise ValueError('URLs are not there yet: fetch the file first, or pipe it in with "-"')
         return value
 
     @model_validator(mode="after")

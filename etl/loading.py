@@ -101,8 +101,8 @@ def execute(job: Job, options: Options, reporter: Reporter) -> Execution:
     loads = chosen_loads(job, options.only)
     with (
         connected(job.database) as connection,
-        planned(connection, job, loads, options.method) as plans,
         job_lock(connection, job.name),
+        planned(connection, job, loads, options.method) as plans,
         _rolled_back(connection) if options.dry_run else nullcontext(),
     ):
         sessions = session_factory(connection)

@@ -6,6 +6,7 @@ wrong name, a missing column or a file that is no Parquet file is told here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -79,4 +80,11 @@ def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
     try:
         return SourcePlan(source, format_, plan_mapping(schema, target.columns, load))
     except SourceError as error:
-        raise SourceError(f"{source.path}: {error.problem}", error.remedy) from error
+        hint = _delimiter_hint(schema.names) if format_ == "csv" else ""
+        raise SourceError(f"{source.path}: {error.problem}", f"{hint}{error.remedy}") from error
+
+
+def _delimiter_hint(names: list[str]) -> str:
+    """A header that is one name with a common delimiter in it was most likely split at another one."""
+    found = [mark for mark in ";\t|," if len(names) == 1 and mark in names[0]]
+    return f"Its header is one name: is {json.dumps(found[0])} the delimiter of [load.csv]? " if found else ""

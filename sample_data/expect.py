@@ -221,9 +221,7 @@ FACTS = {
     "Notes that are NULL": "SELECT count(*) FROM customers WHERE note IS NULL",
     "Customers who want the newsletter": "SELECT count(*) FROM customers WHERE newsletter",
     "Pieces ordered": "SELECT sum(quantity) FROM order_lines",
-    "Orders in orders-4 (byte order mark, CRLF)": (
-        "SELECT count(*) FROM orders WHERE order_id BETWEEN 1601 AND 1800"
-    ),
+    "Orders in orders-4 (byte order mark, CRLF)": ("SELECT count(*) FROM orders WHERE order_id BETWEEN 1601 AND 1800"),
 }
 
 
@@ -286,10 +284,7 @@ def expected() -> dict[str, object]:
             "reasons": dict(sorted(reasons.items())),
             "files": {name: tally.counts() for name, tally in tallies.items()},
         }
-    facts = [
-        {"what": what, "sql": sql, "value": database.execute(sql).fetchone()[0]}
-        for what, sql in FACTS.items()
-    ]
+    facts = [{"what": what, "sql": sql, "value": database.execute(sql).fetchone()[0]} for what, sql in FACTS.items()]
     return {"run": dict(total), "loads": loads, "facts": facts, "rejects": rejects}
 
 

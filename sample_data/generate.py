@@ -155,9 +155,7 @@ def record(*values: Field) -> str:
     return ",".join(quoted(value) for value in values)
 
 
-def write_csv(
-    path: Path, records: Iterable[str], newline: str = "\n", bom: bool = False, final: bool = True
-) -> None:
+def write_csv(path: Path, records: Iterable[str], newline: str = "\n", bom: bool = False, final: bool = True) -> None:
     """Write the records; a lone surrogate in the text stands for a byte that is not UTF-8."""
     text = newline.join(records) + (newline if final else "")
     path.write_bytes((b"\xef\xbb\xbf" if bom else b"") + text.encode("utf-8", "surrogateescape"))

@@ -40,9 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail when a test is skipped for a reason that is not in allowed_skips",
     )
-    parser.addini(
-        "allowed_skips", "reasons of skips that --no-skips lets pass: regular expressions", type="linelist"
-    )
+    parser.addini("allowed_skips", "reasons of skips that --no-skips lets pass: regular expressions", type="linelist")
 
 
 # The servers, found once and only when a test needs one
@@ -125,9 +123,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _uses_postgres(item: pytest.Item) -> bool:
     callspec = getattr(item, "callspec", None)
-    return callspec is not None and any(
-        callspec.params.get(name, "sqlite") != "sqlite" for name in URL_FIXTURES
-    )
+    return callspec is not None and any(callspec.params.get(name, "sqlite") != "sqlite" for name in URL_FIXTURES)
 
 
 # A fresh database for each test

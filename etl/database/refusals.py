@@ -136,13 +136,16 @@ def _target_error(error: BaseException, url: URL) -> TargetError:
     fault = fault_of(error)
     said = _one_line(fault.message, url)
     state = f" (SQLSTATE {fault.sqlstate})" if fault.sqlstate else ""
+    if fault.fate is Fate.RETRY and fault.sqlstate is None and url.get_backend_name() == "postgresql":
+        return TargetUnavailable(f"{_shown(url)} cannot be reached, or was lost: {said}.", _CONNECT)
     if fault.fate is Fate.RETRY:
-        return TargetUnavailable(f"{_shown(url)} does not answer or cannot go on: {said}{state}.", _AGAIN)
+        return TargetUnavailable(f"{_shown(url)} cannot go on: {said}{state}.", _AGAIN)
     if fault.sqlstate == "42501":
         return TargetError(f"{_shown(url)}: no permission: {said}{state}.", "Grant it to the role, or use another one.")
     return TargetError(f"{_shown(url)}: {said}{state}.", _AGAIN)
 
 
+_CONNECT = "Check that the server is up, and the url and password; then run the same command again."
 _AGAIN = "Once that is mended, run the same command again: it goes on after the last commit."
 
 
@@ -151,6 +154,6 @@ def _shown(url: URL) -> str:
 
 
 def _one_line(message: str, url: URL) -> str:
-    """The driver's words on one line; a password in them, whoever put it there, is not shown."""
-    line = " ".join(message.split()).rstrip(".")
+    """The first line of the driver's words; a password in them, whoever put it there, is not shown."""
+    line = message.strip().partition("\n")[0].rstrip(" .")
     return line.replace(str(url.password), "***") if url.password else line

@@ -238,7 +238,8 @@ def _mapped(table: Table) -> tuple[type[Any] | None, dict[str, str]]:
     """A class mapped to ``table``, or None where the table has no primary key, and the attribute of each column.
 
     Imperative, not automap: automap leaves association tables out, needs the parents reflected too and refuses
-    column names such as ``metadata``. A leading underscore is kept for Python and SQLAlchemy, ``self`` for ``__init__``.
+    column names such as ``metadata``. A leading underscore is kept for Python and SQLAlchemy, ``self`` for the
+    constructor.
     """
     attributes = {
         column.name: f"column_{number}{column.name}"

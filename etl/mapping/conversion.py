@@ -81,9 +81,7 @@ class TextConversion:
 
 
 def _array_of(cells: list[object], type_: pa.DataType) -> pa.Array:
-    if pa.types.is_decimal(
-        type_
-    ):  # Arrow counts the zeros of 0.0012 as digits, and refuses it for numeric(2,4)
+    if pa.types.is_decimal(type_):  # Arrow counts the zeros of 0.0012 as digits, and refuses it for numeric(2,4)
         return pa.array(cells, pa.decimal256(76, type_.scale)).cast(type_)
     return pa.array(cells, type_)
 

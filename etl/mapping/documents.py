@@ -28,9 +28,7 @@ def json_documents(cells: pa.Array) -> Converted:
     """Each cell as compact JSON text: numbers exact, dates and times in ISO notation, maps as objects."""
     read = [json_document(cell) if cell.is_valid else None for cell in cells]
     refused = {place: cell for place, cell in enumerate(read) if isinstance(cell, Refused)}
-    return Converted(
-        pa.array([None if isinstance(cell, Refused) else cell for cell in read], pa.string()), refused
-    )
+    return Converted(pa.array([None if isinstance(cell, Refused) else cell for cell in read], pa.string()), refused)
 
 
 def json_document(cell: Any) -> str | Refused:

@@ -54,9 +54,7 @@ def format_conversion(kind: Kind, format_: str) -> TextConversion:
     check_format(kind, format_)
     layout = _layout_of(kind, format_)
     fast = always_in_doubt(TIME_TYPES[kind]) if layout is None else partial(_fast_formatted, layout=layout)
-    return TextConversion(
-        TIME_TYPES[kind], fast, partial(parse_formatted, kind=kind, format_=format_), trims=False
-    )
+    return TextConversion(TIME_TYPES[kind], fast, partial(parse_formatted, kind=kind, format_=format_), trims=False)
 
 
 def check_format(kind: Kind, format_: str) -> None:

@@ -44,9 +44,7 @@ def choose_conversion(source: pa.DataType, target: ColumnType, format_: str | No
         raise TargetMismatch(f"a column of type {source} cannot be stored as {target.kind.value}: {why}")
     by_text = conversion_of_texts(target, format_)
     if format_ is not None and not _takes_format(plain):
-        raise ConfigError(
-            f"a format is for texts, and the source column has type {source}", "Leave the format out."
-        )
+        raise ConfigError(f"a format is for texts, and the source column has type {source}", "Leave the format out.")
     if is_document(plain):
         return partial(_convert_plain, conversion=json_documents)
     family = family_conversion(plain, target) if format_ is None else None

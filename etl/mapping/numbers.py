@@ -33,9 +33,7 @@ NOT_WHOLE = Refused(Reason.TYPE, "not a whole number: digits are expected, with 
 NOT_NUMERIC = Refused(Reason.TYPE, "not a decimal number")
 NO_NAN_IN_NUMERIC = Refused(Reason.TYPE, "not a decimal number: NaN and Infinity are not taken in NUMERIC")
 NOT_FLOAT = Refused(Reason.TYPE, "not a number")
-NOT_BOOLEAN = Refused(
-    Reason.TYPE, "not a boolean: true, false, yes, no, on, off, 1, 0 or a unique prefix is expected"
-)
+NOT_BOOLEAN = Refused(Reason.TYPE, "not a boolean: true, false, yes, no, on, off, 1, 0 or a unique prefix is expected")
 NO_NAN = Refused(Reason.RANGE, "NaN cannot be stored: SQLite would keep NULL in its place")
 FLOAT_OVERFLOW = Refused(Reason.RANGE, "too large for this type: it would become infinite")
 FLOAT_UNDERFLOW = Refused(Reason.RANGE, "too small for this type: it would become zero")
@@ -84,9 +82,7 @@ def _fast_integers(texts: pa.Array, kind: Kind) -> pa.Array:
     if values is not None:
         return values
     low, high = integer_bounds(kind)
-    return keep_within(keep_matching(plain, "-?[0-9]{1,18}").cast(pa.int64()), low, high).cast(
-        INTEGER_TYPES[kind]
-    )
+    return keep_within(keep_matching(plain, "-?[0-9]{1,18}").cast(pa.int64()), low, high).cast(INTEGER_TYPES[kind])
 
 
 def parse_integer(text: str, kind: Kind) -> int | Refused:
@@ -164,9 +160,7 @@ def _fast_wide_numerics(texts: pa.Array, column: ColumnType) -> pa.Array:
     if column.precision is not None:
         plain = keep_matching(plain, _within_precision(column.precision, column.scale or 0))
     # As many characters as are safe in any case, whatever part of them is digits.
-    return keep_where(
-        plain, pc.less_equal(pc.binary_length(plain), column.exact_digits or _MOST_DIGITS_AFTER)
-    )
+    return keep_where(plain, pc.less_equal(pc.binary_length(plain), column.exact_digits or _MOST_DIGITS_AFTER))
 
 
 def _within_precision(precision: int, scale: int) -> str:

@@ -77,9 +77,7 @@ class Plan:
     @property
     def source_columns(self) -> tuple[str, ...]:
         """The source columns that are needed, each once."""
-        return tuple(
-            dict.fromkeys(column.source for column in self.columns if isinstance(column, FromSource))
-        )
+        return tuple(dict.fromkeys(column.source for column in self.columns if isinstance(column, FromSource)))
 
     @property
     def schema(self) -> pa.Schema:
@@ -191,9 +189,7 @@ def _match_names(draft: _Draft) -> dict[str, ColumnSource]:
 def _feed(draft: _Draft, column: Column, entry: ColumnSource) -> FromSource | FromConstant | None:
     try:
         if entry.source is None:
-            return FromConstant(
-                column.name, conversion_of_texts(column.type).type, _constant(column, entry.value)
-            )
+            return FromConstant(column.name, conversion_of_texts(column.type).type, _constant(column, entry.value))
         return _from_source(draft.source, column, entry.source, entry.format)
     except EtlError as error:
         draft.faults.append(type(error)(f'target column "{column.name}": {error.problem}', error.remedy))
@@ -216,9 +212,7 @@ def _constant(column: Column, value: object) -> pa.Scalar:
     except TargetMismatch as mismatch:
         raise ConfigError(f"the constant does not fit: {mismatch.problem}", _CORRECT_CONSTANT) from mismatch
     if converted.refused:
-        raise ConfigError(
-            f"the constant does not fit type {kind}: {converted.refused[0].message}", _CORRECT_CONSTANT
-        )
+        raise ConfigError(f"the constant does not fit type {kind}: {converted.refused[0].message}", _CORRECT_CONSTANT)
     return converted.values[0]
 
 
@@ -235,9 +229,7 @@ def _cells_of(value: object) -> pa.Array:
 def _check_left_over(draft: _Draft, entries: Iterable[ColumnSource]) -> None:
     taken = {entry.source for entry in entries} | draft.used_by_entries
     if not draft.ignores_rest:
-        left = [
-            name for name in draft.source.names if name not in taken and name not in draft.load.ignore_columns
-        ]
+        left = [name for name in draft.source.names if name not in taken and name not in draft.load.ignore_columns]
         draft.faults += [_left_over_fault(draft, name) for name in dict.fromkeys(left)]
     if not draft.faults and not taken - {None}:
         draft.faults.append(

@@ -80,8 +80,7 @@ def source_texts(column: pa.Array) -> list[str | None]:
     texts: list[str | None] = canonical_texts(plain).values.to_pylist() if has_text else [None] * len(plain)
     # A date that is out of the calendar was refused for it, and has no text but its number.
     return [
-        str(cell.value) if text is None and cell.is_valid else text
-        for text, cell in zip(texts, plain, strict=True)
+        str(cell.value) if text is None and cell.is_valid else text for text, cell in zip(texts, plain, strict=True)
     ]
 
 

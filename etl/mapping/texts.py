@@ -22,13 +22,9 @@ NO_LABEL = Refused(Reason.TYPE, "none of the labels of this enumeration")
 NOT_UUID = Refused(Reason.TYPE, "not a UUID: 32 hexadecimal digits are expected, with hyphens or without")
 NOT_JSON = Refused(Reason.TYPE, "not valid JSON (RFC 8259)")
 JSON_TOO_DEEP = Refused(Reason.TYPE, "JSON that is nested too deep")
-JSON_SURROGATE = Refused(
-    Reason.TYPE, "JSON with an escape that is no character: \\u0000 or half of a surrogate pair"
-)
+JSON_SURROGATE = Refused(Reason.TYPE, "JSON with an escape that is no character: \\u0000 or half of a surrogate pair")
 NOT_HEX = Refused(Reason.TYPE, "not bytes: pairs of hexadecimal digits are expected behind \\x")
-NOT_ESCAPED = Refused(
-    Reason.TYPE, "not bytes: a backslash is written \\\\, another byte \\ooo with three octal digits"
-)
+NOT_ESCAPED = Refused(Reason.TYPE, "not bytes: a backslash is written \\\\, another byte \\ooo with three octal digits")
 
 
 # Is it text at all?

@@ -31,9 +31,7 @@ NO_SUCH_OFFSET = Refused(Reason.RANGE, "no such offset from UTC: at most 15:59")
 NOT_DATE = Refused(Reason.TYPE, "not a date: YYYY-MM-DD is expected")
 NOT_TIME = Refused(Reason.TYPE, "not a time of day: HH:MM or HH:MM:SS is expected")
 NOT_TIMESTAMP = Refused(Reason.TYPE, "not a timestamp: YYYY-MM-DD HH:MM:SS is expected")
-NOT_TIMESTAMPTZ = Refused(
-    Reason.TYPE, "not a timestamp: YYYY-MM-DD HH:MM:SS is expected, with an offset or without"
-)
+NOT_TIMESTAMPTZ = Refused(Reason.TYPE, "not a timestamp: YYYY-MM-DD HH:MM:SS is expected, with an offset or without")
 HAS_OFFSET = Refused(Reason.TYPE, "an offset from UTC, which a timestamp without time zone cannot keep")
 
 FIRST_DAY, LAST_DAY = dt.date.min, dt.date.max

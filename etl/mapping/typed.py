@@ -128,9 +128,7 @@ def _integers(values: pa.Array, kind: Kind) -> Converted:
 
 
 def _whole_floats(values: pa.Array, kind: Kind) -> Converted:
-    whole = keep_where(values, pc.and_(pc.equal(pc.floor(values), values), pc.is_finite(values))).cast(
-        pa.float64()
-    )
+    whole = keep_where(values, pc.and_(pc.equal(pc.floor(values), values), pc.is_finite(values))).cast(pa.float64())
     return then(refuse_lost(values, whole, HAS_FRACTION), partial(_whole_floats_inside, kind=kind))
 
 
@@ -153,9 +151,7 @@ def _holds(target: ColumnType, source: pa.DataType) -> bool:
     type_ = numeric_arrow_type(target)
     if type_ == pa.string() or (target.exact_digits is not None and type_.precision > target.exact_digits):
         return False
-    return bool(
-        source.scale <= type_.scale and source.precision - source.scale <= type_.precision - type_.scale
-    )
+    return bool(source.scale <= type_.scale and source.precision - source.scale <= type_.precision - type_.scale)
 
 
 def _floats(values: pa.Array, type_: pa.DataType, has_nan: bool) -> Converted:
@@ -164,9 +160,7 @@ def _floats(values: pa.Array, type_: pa.DataType, has_nan: bool) -> Converted:
         converted = _narrowed(values, converted.values)
     if has_nan:
         return converted
-    return then(
-        converted, lambda kept: refuse_lost(kept, keep_where(kept, pc.invert(pc.is_nan(kept))), NO_NAN)
-    )
+    return then(converted, lambda kept: refuse_lost(kept, keep_where(kept, pc.invert(pc.is_nan(kept))), NO_NAN))
 
 
 def _narrowed(before: pa.Array, after: pa.Array) -> Converted:

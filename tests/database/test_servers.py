@@ -48,9 +48,7 @@ def test_each_test_has_an_empty_database_of_its_own(database_url: str, turn: int
         assert connection.scalars(text("SELECT turn FROM left_behind")).all() == [turn]
 
 
-def test_server_is_of_the_version_in_the_name_of_the_test(
-    postgres_url: str, request: pytest.FixtureRequest
-) -> None:
+def test_server_is_of_the_version_in_the_name_of_the_test(postgres_url: str, request: pytest.FixtureRequest) -> None:
     with connect(make_url(postgres_url)) as connection:
         major = connection.info.server_version // 10_000
     assert f"[postgres{major}]" in request.node.name

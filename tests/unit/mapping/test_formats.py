@@ -85,9 +85,7 @@ def test_whole_numbers_are_read_by_a_format() -> None:
 
 
 FORMATS = st.lists(
-    st.sampled_from(
-        ["%Y", "%m", "%d", "%H", "%M", "%S", "%y", "%f", "%j", "%b", "/", "-", " ", ":", "T", "x"]
-    ),
+    st.sampled_from(["%Y", "%m", "%d", "%H", "%M", "%S", "%y", "%f", "%j", "%b", "/", "-", " ", ":", "T", "x"]),
     min_size=1,
     max_size=9,
     unique=True,
@@ -103,17 +101,13 @@ def parsed_by_python(text: str, format_: str) -> dt.datetime | None:
 
 @settings(max_examples=150)
 @given(data=st.data(), format_=FORMATS, moments=st.lists(st.datetimes(), max_size=4))
-def test_a_format_means_what_strptime_means(
-    data: st.DataObject, format_: str, moments: list[dt.datetime]
-) -> None:
+def test_a_format_means_what_strptime_means(data: st.DataObject, format_: str, moments: list[dt.datetime]) -> None:
     try:
         conversion = format_conversion(Kind.TIMESTAMP, format_)
     except ConfigError:
         return
     texts = [moment.strftime(format_) for moment in moments]
     texts += data.draw(st.lists(st.text("0123456789/-: T", max_size=19), max_size=4))
-    texts += [
-        text[:at] + digit + text[at + 1 :] for text in texts for at, digit in [(0, "9"), (3, "0"), (5, "3")]
-    ]
+    texts += [text[:at] + digit + text[at + 1 :] for text in texts for at, digit in [(0, "9"), (3, "0"), (5, "3")]]
     converted: Converted = conversion(pa.array(texts, pa.string()))
     assert converted.values.to_pylist() == [parsed_by_python(text, format_) for text in texts]

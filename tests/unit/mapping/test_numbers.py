@@ -158,9 +158,7 @@ def test_numerics_too_wide_for_arrow_are_rounded_as_text(text: str, expected: ob
         ("1e400", SQLITE_NUMERIC, Reason.RANGE),
     ],
 )
-def test_numerics_that_sqlite_would_alter_are_refused(
-    text: str, column: ColumnType, expected: object
-) -> None:
+def test_numerics_that_sqlite_would_alter_are_refused(text: str, column: ColumnType, expected: object) -> None:
     assert convert(text, column) == expected
 
 
@@ -174,9 +172,7 @@ def test_numeric_rounds_half_away_from_zero(value: Decimal, scale: int) -> None:
     assert convert(str(value), column) == expected
 
 
-NUMBER_TEXTS = st.lists(
-    st.text("0123456789.+-eE x_", max_size=12) | st.from_regex(r"[+-]?[0-9]{0,12}\.?[0-9]{0,12}")
-)
+NUMBER_TEXTS = st.lists(st.text("0123456789.+-eE x_", max_size=12) | st.from_regex(r"[+-]?[0-9]{0,12}\.?[0-9]{0,12}"))
 
 
 @settings(max_examples=60)
@@ -184,14 +180,8 @@ NUMBER_TEXTS = st.lists(
     texts=NUMBER_TEXTS,
     column=st.sampled_from(
         [
-            *(
-                ColumnType(kind)
-                for kind in (Kind.SMALLINT, Kind.BIGINT, Kind.REAL, Kind.DOUBLE, Kind.NUMERIC)
-            ),
-            *(
-                ColumnType(Kind.NUMERIC, precision=p, scale=s)
-                for p, s in [(10, 2), (5, 5), (38, 10), (40, 3), (4, 0)]
-            ),
+            *(ColumnType(kind) for kind in (Kind.SMALLINT, Kind.BIGINT, Kind.REAL, Kind.DOUBLE, Kind.NUMERIC)),
+            *(ColumnType(Kind.NUMERIC, precision=p, scale=s) for p, s in [(10, 2), (5, 5), (38, 10), (40, 3), (4, 0)]),
             SQLITE_20_2,
             SQLITE_NUMERIC,
         ]

@@ -41,9 +41,7 @@ def records(columns: pa.RecordBatch, first: int = 1, has_lines: bool = True) -> 
 
 
 def batch(**columns: list[str | None]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays(
-        [pa.array(c, pa.string()) for c in columns.values()], names=list(columns)
-    )
+    return pa.RecordBatch.from_arrays([pa.array(c, pa.string()) for c in columns.values()], names=list(columns))
 
 
 def test_bad_records_are_rejects_and_the_others_are_rows_in_order() -> None:
@@ -103,9 +101,7 @@ def test_rejects_of_parquet_have_no_line_and_values_that_are_text() -> None:
 
 def test_constants_fill_every_row() -> None:
     given_ = batch(id=["1", "x", "3"])
-    plan = plan_mapping(
-        given_.schema, TABLE, ItemsLoad({"name": Entry(value="PT"), "price": Entry(value=1.5)})
-    )
+    plan = plan_mapping(given_.schema, TABLE, ItemsLoad({"name": Entry(value="PT"), "price": Entry(value=1.5)}))
     assert map_records(records(given_), plan).columns.to_pylist() == [
         {"id": 1, "price": Decimal("1.50"), "name": "PT"},
         {"id": 3, "price": Decimal("1.50"), "name": "PT"},
@@ -139,19 +135,11 @@ PRICES: dict[str | None, Decimal | None] = {
 
 
 @given(cells=st.lists(CELLS), before=st.integers(0, 3))
-def test_every_record_is_a_row_or_a_reject(
-    cells: list[tuple[str | None, str | None, str | None]], before: int
-) -> None:
+def test_every_record_is_a_row_or_a_reject(cells: list[tuple[str | None, str | None, str | None]], before: int) -> None:
     padded = [("1", "1", "a")] * before + cells  # a slice that does not begin at offset 0
-    given_ = batch(
-        id=[c[0] for c in padded], price=[c[1] for c in padded], name=[c[2] for c in padded]
-    ).slice(before)
+    given_ = batch(id=[c[0] for c in padded], price=[c[1] for c in padded], name=[c[2] for c in padded]).slice(before)
     rows = map_records(records(given_), plan_mapping(given_.schema, TABLE, ItemsLoad()))
-    good = [
-        i
-        for i, (id_, price, name) in enumerate(cells)
-        if id_ in IDS and price in PRICES and len(name or "") <= 5
-    ]
+    good = [i for i, (id_, price, name) in enumerate(cells) if id_ in IDS and price in PRICES and len(name or "") <= 5]
     assert rows.indices.tolist() == good
     assert [reject.record - 1 for reject in rows.rejects] == [i for i in range(len(cells)) if i not in good]
     assert rows.columns.to_pylist() == [

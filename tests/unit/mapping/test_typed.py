@@ -23,9 +23,7 @@ def convert(cells: pa.Array, column: ColumnType | Kind, format_: str | None = No
     column = ColumnType(column) if isinstance(column, Kind) else column
     converted = choose_conversion(cells.type, column, format_)(cells)
     values: list[object] = converted.values.to_pylist()
-    return [
-        converted.refused[i].reason if i in converted.refused else value for i, value in enumerate(values)
-    ]
+    return [converted.refused[i].reason if i in converted.refused else value for i, value in enumerate(values)]
 
 
 def test_integers_are_checked_against_the_target_range() -> None:
@@ -47,9 +45,7 @@ def test_floats_beyond_the_range_are_no_integers() -> None:
 
 
 def test_whole_decimals_are_integers() -> None:
-    cells = pa.array(
-        [Decimal("1.00"), Decimal("1.50"), Decimal("99999999999.00"), None], pa.decimal128(20, 2)
-    )
+    cells = pa.array([Decimal("1.00"), Decimal("1.50"), Decimal("99999999999.00"), None], pa.decimal128(20, 2))
     assert convert(cells, Kind.INTEGER) == [1, Reason.TYPE, Reason.RANGE, None]
     assert convert(pa.array([Decimal(0)], pa.decimal128(38, 10)), Kind.INTEGER) == [0]
 
@@ -175,9 +171,7 @@ def test_nested_cells_become_json() -> None:
     type_ = pa.struct(
         [("n", pa.list_(pa.decimal128(5, 2))), ("d", pa.date32()), ("m", pa.map_(pa.string(), pa.int8()))]
     )
-    cells = pa.array(
-        [{"n": [Decimal("1.50"), None], "d": dt.date(2023, 1, 31), "m": [("é", 1)]}, None], type_
-    )
+    cells = pa.array([{"n": [Decimal("1.50"), None], "d": dt.date(2023, 1, 31), "m": [("é", 1)]}, None], type_)
     assert convert(cells, Kind.JSON) == ['{"n":[1.50,null],"d":"2023-01-31","m":{"é":1}}', None]
     bad = pa.array([[math.nan], [1.0], [math.inf]])
     assert convert(bad, Kind.JSON) == [Reason.TYPE, "[1.0]", Reason.TYPE]
@@ -196,9 +190,7 @@ def test_nested_cells_become_json() -> None:
         (pa.duration("s"), Kind.TEXT, "no conversion"),
     ],
 )
-def test_types_that_cannot_be_stored_are_found_at_planning(
-    type_: pa.DataType, kind: Kind, message: str
-) -> None:
+def test_types_that_cannot_be_stored_are_found_at_planning(type_: pa.DataType, kind: Kind, message: str) -> None:
     with pytest.raises(TargetMismatch, match=message):
         choose_conversion(type_, ColumnType(kind))
 
