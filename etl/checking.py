@@ -151,13 +151,10 @@ def _warnings(plan: LoadPlan) -> Iterator[str]:
 
 
 def _problems(connection: Connection, target: Target) -> Iterator[str]:
-    if connection.dialect.name != "postgresql":
-        return
-    name = connection.dialect.identifier_preparer.format_table(target.table)
-    may = sa.text("SELECT has_table_privilege(:table, 'INSERT') OR has_any_column_privilege(:table, 'INSERT')")
-    if not connection.scalar(may, {"table": name}):
+    may = sa.text("SELECT has_any_column_privilege(CAST(:oid AS oid), 'INSERT')")  # of the whole table, too
+    if target.catalog is not None and not connection.scalar(may, {"oid": target.catalog.oid}):
         role = connection.scalar(sa.text("SELECT current_user"))
-        yield f"the role {role} may not INSERT into {target.name}: GRANT INSERT ON {name} TO it"
+        yield f"the role {role} may not INSERT into {target.name}: GRANT INSERT ON {target.name} TO it"
 
 
 def report_as_text(report: CheckReport) -> str:

@@ -60,7 +60,9 @@ def main() -> None:
 @main.command(epilog=EXIT_CODES)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--only", multiple=True, metavar="NAME", help="Run this load only; may be given several times.")
-@click.option("--method", type=click.Choice(["auto", "bulk", "row"]), help="Overrides the method of every load.")
+@click.option(
+    "--method", type=click.Choice(["auto", "copy", "bulk", "row"]), help="Overrides the method of every load."
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read N records of each source.")
 @click.option("--dry-run", is_flag=True, help="Do it all in a transaction that is rolled back.")
 @click.option("--rerun", is_flag=True, help="Load sources again that were loaded before.")

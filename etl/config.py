@@ -190,8 +190,6 @@ class Load(_Model):
             raise ValueError("create = true is not there yet: create the table first and leave create out")
         if self.on_duplicate == "update":
             raise ValueError('on_duplicate = "update" is not there yet: "skip" and "error" are')
-        if self.method == "copy":
-            raise ValueError('method = "copy" is not there yet: "auto", "bulk" and "row" are')
         return self
 
 

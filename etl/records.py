@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from etl.errors import AccountingError
@@ -193,6 +193,10 @@ class Refusal:
     sqlstate: str | None = None
     constraint: str | None = None
     column: str | None = None
+
+    def at(self, index: int) -> Refusal:
+        """The same refusal, of the row at another place."""
+        return replace(self, index=index)
 
     @property
     def verdict(self) -> Verdict:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +115,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    _deselect(config, items, _copies_into_sqlite)
     if config.option.only_postgres:
-        others = [item for item in items if not _uses_postgres(item)]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if _uses_postgres(item)]
+        _deselect(config, items, lambda item: not _uses_postgres(item))
+
+
+def _deselect(config: pytest.Config, items: list[pytest.Item], is_other: Callable[[pytest.Item], bool]) -> None:
+    others = [item for item in items if is_other(item)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if not is_other(item)]
+
+
+def _copies_into_sqlite(item: pytest.Item) -> bool:
+    """``method = "copy"`` is for PostgreSQL: such a pair of parameters is no test."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    fixtures = getattr(item, "fixturenames", ())
+    is_for_sqlite = not _uses_postgres(item) and ("sqlite_url" in fixtures or "database_url" in fixtures)
+    return params.get("method") == "copy" and is_for_sqlite
 
 
 def _uses_postgres(item: pytest.Item) -> bool:

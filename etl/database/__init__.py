@@ -1,19 +1,25 @@
 """The target database: engine and hooks, tables and their constraints, and the one map from driver errors to ours."""
 
 from etl.database.engine import connected, database_engine, session_factory
-from etl.database.refusals import Fate, Fault, fault_of, target_errors
+from etl.database.postgresql import CatalogEntry, Check, ParentKey, UniqueKey
+from etl.database.refusals import Fate, Fault, fault_of, reason_of, target_errors
 from etl.database.tables import ForeignKey, Target, find_targets, in_foreign_key_order
 
 __all__ = [
+    "CatalogEntry",
+    "Check",
     "Fate",
     "Fault",
     "ForeignKey",
+    "ParentKey",
     "Target",
+    "UniqueKey",
     "connected",
     "database_engine",
     "fault_of",
     "find_targets",
     "in_foreign_key_order",
+    "reason_of",
     "session_factory",
     "target_errors",
 ]

@@ -86,6 +86,11 @@ def fault_of(error: BaseException) -> Fault:
     return Fault(Fate.FAIL, Reason.DATA, str(driver_error))
 
 
+def reason_of(sqlstate: str) -> Reason:
+    """The reason that a SQLSTATE of class 22 or 23 stands for."""
+    return _REASONS.get(sqlstate) or _REFUSING_CLASSES[sqlstate[:2]]
+
+
 def _postgresql_fault(error: psycopg.Error) -> Fault:
     state, diagnosis = error.sqlstate, error.diag
     message = diagnosis.message_primary or str(error).strip()

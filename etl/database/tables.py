@@ -20,6 +20,7 @@ from sqlalchemy.types import NullType
 from sqlalchemy.util import topological
 
 from etl.config import Job, Load
+from etl.database.postgresql import CatalogEntry, catalog_entry
 from etl.database.types import column_type, sqlite_column_type
 from etl.errors import ConfigError, TargetMismatch
 from etl.records import Column, ColumnType
@@ -54,6 +55,7 @@ class Target:
     unique: dict[tuple[str, ...], str] = field(default_factory=dict)
     triggers: tuple[str, ...] = ()
     is_view: bool = False
+    catalog: CatalogEntry | None = None  # on PostgreSQL
 
     @property
     def name(self) -> str:
@@ -261,11 +263,13 @@ def _set_attributes(self: object, **values: object) -> None:
 
 
 def _surroundings(connection: Connection, inspector: Inspector, table: Table) -> dict[str, Any]:
+    catalog = catalog_entry(connection, table) if connection.dialect.name == "postgresql" else None
     return {
         "foreign_keys": _foreign_keys(connection, inspector, table),
         "unique": _unique_names(connection, inspector, table),
-        "triggers": _triggers(connection, table),
+        "triggers": _sqlite_triggers(connection, table) if catalog is None else catalog.triggers,
         "is_view": table.name in inspector.get_view_names(table.schema),
+        "catalog": catalog,
     }
 
 
@@ -346,22 +350,9 @@ def _unique_indexes(
             yield columns, name if origin == "c" else f"{table.name}_{'_'.join(columns)}_key"
 
 
-def _triggers(connection: Connection, table: Table) -> tuple[str, ...]:
-    """Names of the triggers of the user that an INSERT fires."""
-    if connection.dialect.name == "sqlite":
-        found = connection.execute(
-            sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(:table)"),
-            {"table": table.name},
-        )
-        return tuple(found.scalars())
-    # tgtype 4: fires on INSERT (src/include/catalog/pg_trigger.h)
+def _sqlite_triggers(connection: Connection, table: Table) -> tuple[str, ...]:
     found = connection.execute(
-        sa.text(
-            "SELECT tgname FROM pg_catalog.pg_trigger JOIN pg_catalog.pg_class c ON c.oid = tgrelid"
-            " WHERE c.relname = :table AND NOT tgisinternal AND tgtype & 4 = 4 AND CASE WHEN :schema IS NULL"
-            " THEN pg_catalog.pg_table_is_visible(c.oid)"
-            " ELSE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = :schema) END"
-            " ORDER BY tgname"
-        ).bindparams(sa.bindparam("schema", table.schema, sa.Text), table=table.name)
+        sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger' AND lower(tbl_name) = lower(:table)"),
+        {"table": table.name},
     )
     return tuple(found.scalars())

@@ -9,10 +9,14 @@ import pyarrow as pa
 from sqlalchemy.orm import Session
 
 from etl.config import Method
-from etl.database import Target
+from etl.database import CatalogEntry, Target
+from etl.errors import ConfigError
 from etl.records import Outcome
 from etl.writers.bulk import HalvingBulkWriter, SqliteBulkWriter
+from etl.writers.copy import CopyWriter
 from etl.writers.row import CoreRowWriter, RowWriter
+from etl.writers.screening import Screen
+from etl.writers.settling import ServerSettler
 
 __all__ = ["Choice", "Writer", "choose_writer"]
 
@@ -36,17 +40,33 @@ class Choice:
 
 
 def choose_writer(target: Target, method: Method) -> Choice:
-    """The writer for ``target``: the fastest that is exact where ``method`` is ``auto``."""
+    """The writer for ``target``: the fastest that is exact where ``method`` is ``auto``.
+
+    Where the method that is asked for would not be exact another one is taken, and the reason says so. Raises
+    ConfigError for COPY into SQLite.
+    """
     if method == "row":
         return Choice(_row_writer(target), "the method is given")
-    if method == "auto" and target.is_users_model:
-        return Choice(_row_writer(target), "the validators, defaults and events of the mapped class run for each row")
-    writer = _bulk_writer(target)
-    if method != "auto":
-        return Choice(writer, "the method is given")
-    if target.dialect == "sqlite" and target.triggers:
-        return Choice(writer, f"a piece that fails is settled by halves: triggers ({', '.join(target.triggers)})")
-    return Choice(writer, "many rows under one savepoint, settled when one is refused")
+    if target.is_users_model:
+        return Choice(RowWriter(target), "the validators, defaults and events of the mapped class run for each row")
+    if method == "bulk":
+        return Choice(_bulk_writer(target), "the method is given")
+    if target.catalog is not None:
+        return _copy_choice(target, target.catalog)
+    if method == "copy":
+        problem = f'Method "copy" is for PostgreSQL, and {target.name} is in a SQLite database.'
+        raise ConfigError(problem, 'Use "auto" or "bulk".')
+    if target.triggers:
+        reason = f"a piece that fails is settled by halves: triggers ({', '.join(target.triggers)})"
+        return Choice(_bulk_writer(target), reason)
+    return Choice(_bulk_writer(target), "many rows under one savepoint, settled when one is refused")
+
+
+def _copy_choice(target: Target, catalog: CatalogEntry) -> Choice:
+    writer = CopyWriter(target, catalog, ServerSettler(target, catalog), Screen(target, catalog))
+    if catalog.obstacles:
+        return Choice(writer, f"each piece is settled on the server, because {'; '.join(catalog.obstacles)}")
+    return Choice(writer, "COPY in a savepoint, settled on the server when something is refused")
 
 
 def _row_writer(target: Target) -> Writer:
@@ -56,5 +76,5 @@ def _row_writer(target: Target) -> Writer:
 
 
 def _bulk_writer(target: Target) -> Writer:
-    plain = not (target.is_users_model or target.triggers or target.is_view)
-    return SqliteBulkWriter(target) if target.dialect == "sqlite" and plain else HalvingBulkWriter(target)
+    is_plain = not (target.triggers or target.is_view)
+    return SqliteBulkWriter(target) if target.dialect == "sqlite" and is_plain else HalvingBulkWriter(target)

@@ -26,7 +26,7 @@ from tests.commands import REJECT_KEYS, call, execute, is_postgresql, ledger, qu
 HERE = Path(__file__).resolve().parent
 SHOP = HERE.parent.parent / "sample_data"
 CASES = sorted(path.parent for path in HERE.glob("*/job.toml"))
-METHODS = ("row", "bulk")
+METHODS = ("row", "bulk", "copy")
 
 
 def is_for(case: Path, url: str) -> bool:
@@ -56,6 +56,8 @@ def test_cases(database_url, tmp_path, subtests):
     for case in CASES:
         folder = shutil.copytree(case, tmp_path / case.name)
         for method in METHODS if is_for(case, database_url) else ():
+            if method == "copy" and not is_postgresql(database_url):
+                continue
             with subtests.test(case.name, method=method):
                 make_empty(database_url)
                 make_tables(case, database_url)

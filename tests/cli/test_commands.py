@@ -131,6 +131,19 @@ def test_method_overrides_that_of_the_config(sqlite_job, asked, used):
     assert {load["method"] for load in result["loads"]} == {used}
 
 
+def test_auto_is_copy_on_postgresql(tmp_path, postgres_url):
+    job = shop_job(tmp_path, postgres_url)
+
+    assert {load["method"] for load in job.call("load", "--json").result["loads"]} == {"copy"}
+
+
+def test_copy_into_sqlite_is_refused_with_a_sentence(sqlite_job):
+    ended = sqlite_job.call("load", "--method", "copy")
+
+    assert ended.exit_code == 2
+    assert 'Method "copy" is for PostgreSQL' in ended.errors
+
+
 def test_limit_reads_so_many_records_of_each_source_and_the_next_run_goes_on(job):
     first = job.call("load", "--json", "--limit", "2")
 

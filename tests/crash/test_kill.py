@@ -28,8 +28,8 @@ ENDING = 30.0  # seconds: most that a run may take
 # The table has no key: a row that is written twice, or not at all, shows.
 TABLE = "CREATE TABLE t (id INTEGER, n INTEGER, CONSTRAINT ck_n CHECK (n >= 0))"
 CHECKED, MAPPED = 41, 53  # each 41st record breaks ck_n, and each 53rd is refused by the mapper
-SIZES = {"row": 150, "bulk": 900}  # records of each file, so that there is time to kill in
-ALL = [(method, commit_every) for method in ("row", "bulk") for commit_every in (7, 100, "file", "run")]
+SIZES = {"row": 150, "bulk": 900, "copy": 2000}  # records of each file, so that there is time to kill in
+ALL = [(method, commit_every) for method in ("row", "bulk", "copy") for commit_every in (7, 100, "file", "run")]
 
 
 def record(number: int) -> tuple[int, object]:

@@ -11,6 +11,7 @@ import textwrap
 import uuid
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -311,7 +312,7 @@ def test_error_that_is_no_fault_of_a_row_ends_the_writing(database_url: str, met
     with opened_target(database_url) as (connection, target), session_factory(connection)() as session:
         batch = mapped_batch(target, [{"id": 1, "n": 1}])
         run_sql(database_url, "ALTER TABLE t DROP COLUMN n")
-        with pytest.raises((sa.exc.DBAPIError, sqlite3.OperationalError)):
+        with pytest.raises((sa.exc.DBAPIError, psycopg.Error, sqlite3.OperationalError)):
             choose_writer(target, method).writer.write(session, batch)
         session.rollback()
     assert fetch(database_url, "SELECT count(*) FROM t") == [(0,)]

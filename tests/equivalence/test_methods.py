@@ -17,7 +17,7 @@ from etl.config import Database, Load, Method
 from etl.database import Target, connected, find_targets, session_factory
 from etl.records import Counts, Verdict
 from etl.writers import choose_writer
-from tests.jobs import METHODS, Written, job_for, run_sql, write_batches
+from tests.jobs import Written, job_for, methods_on, run_sql, write_batches
 from tests.strategies import COLUMNS, PARENTS, SHAPES, Broken, Example, Row, Shape, examples
 
 IN_ONE_DATABASE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -112,13 +112,14 @@ def test_methods_agree_with_each_other_and_with_the_constraints(tables: Tables, 
     held = held_of(shape, example.before)
     table, verdicts = expected_of(shape, held, example.rows)
     outcomes = {}
-    for method in METHODS:
+    for method in methods_on(tables.targets[shape.name]):
         written, found = write(tables, method, shape, held, example.rows, example.size)
         assert in_order(found) == in_order(table), method
         check_verdicts(written, verdicts)
         check_counts(written, len(example.rows), len(found) - len(held))
         outcomes[method] = written
     facts = [{index: facts_of(written, index) for index in written.refusals} for written in outcomes.values()]
+    # COPY may name another one of several broken constraints; that it names a broken one was checked.
     assert facts[0] == facts[1]
 
 
@@ -144,9 +145,10 @@ def check_counts(written: Written, read: int, added: int) -> None:
 def test_methods_agree_where_nearly_everything_is_refused(tables: Tables, make: Callable[[Row], list[Row]]) -> None:
     shape = next(shape for shape in SHAPES if shape.to_parent and shape.primary_key)
     rows = make({"a": 1, "b": 1, "c": 1, "p": 7, "parent": None})
-    found = [write(tables, method, shape, [], rows, 40) for method in METHODS]
-    assert found[0][0].verdicts == found[1][0].verdicts
-    assert in_order(found[0][1]) == in_order(found[1][1])
+    found = [write(tables, method, shape, [], rows, 40) for method in methods_on(tables.targets[shape.name])]
+    for written, table in found[1:]:
+        assert written.verdicts == found[0][0].verdicts
+        assert in_order(table) == in_order(found[0][1])
 
 
 def good(number: int) -> Row:

@@ -557,12 +557,6 @@ def test_a_bad_value_of_a_load_is_not_blamed_on_the_defaults(folder):
     )
 
 
-def test_method_copy_is_not_there_yet_and_says_what_is(folder):
-    assert error_of(folder, f'{DATABASE}{LOAD}method = "copy"\n') == (
-        'FILE: [[load]] number 1: method = "copy" is not there yet: "auto", "bulk" and "row" are. Nothing was started.'
-    )
-
-
 MISSING = [
     (DATABASE, "[[load]]: [] is not allowed; allowed: one or more [[load]] tables, each under its double brackets."),
     (LOAD, "[database] is missing."),

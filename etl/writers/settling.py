@@ -1,0 +1,110 @@
+"""Finding the verdict of each row of a piece on the server: the row loop's INSERTs, without a round trip for each."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from psycopg import Cursor, sql
+
+from etl.database import CatalogEntry, Target, reason_of
+from etl.records import Refusal
+from etl.writers.encoding import BINARY_TYPES, copy_in, quoted
+
+# Staged as what they are: nothing that the mapper lets through can fail on the way in. The others are staged as text,
+# so that what the server refuses to read is refused in the loop, for its own row.
+_STAGED_AS_THEY_ARE = BINARY_TYPES - {"text", "character varying", "bpchar", "citext", "json", "jsonb"}
+
+# The EXCEPTION clause names categories: class 23 and class 22 of the SQLSTATEs. Whatever else happens ends the load.
+_LOOP = """
+CREATE FUNCTION {function}() RETURNS TABLE (etl_place int, etl_state text, etl_constraint text, etl_column text,
+                                            etl_message text) LANGUAGE plpgsql AS $settle$
+#variable_conflict use_column
+DECLARE etl_row record;
+BEGIN
+    FOR etl_row IN SELECT * FROM {stage} ORDER BY etl_ordinal LOOP
+        BEGIN
+            INSERT INTO {target} ({columns}) VALUES ({values});
+        EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
+            GET STACKED DIAGNOSTICS etl_state = RETURNED_SQLSTATE, etl_constraint = CONSTRAINT_NAME,
+                                    etl_column = COLUMN_NAME, etl_message = MESSAGE_TEXT;
+            etl_place := etl_row.etl_ordinal;
+            RETURN NEXT;
+        END;
+    END LOOP;
+END $settle$
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettler:
+    """Settles pieces of ``target`` in a loop on the server, a subtransaction for each row."""
+
+    target: Target
+    catalog: CatalogEntry
+
+    def settle(self, cursor: Cursor[Any], rows: pa.RecordBatch) -> list[Refusal]:
+        """Insert ``rows`` in order; the refusals, by their place in ``rows``.
+
+        The piece is staged in a temporary table, so that a refused row leaves nothing in the target but, where the
+        table had taken it before an index refused it, one dead tuple.
+        """
+        names = rows.schema.names
+        stage = sql.Identifier("pg_temp", _stage_name(self.target.name, names))
+        self._make_stage(cursor, stage, names)
+        ordinals = pa.array(np.arange(rows.num_rows, dtype=np.int32))
+        staged = pa.RecordBatch.from_arrays([ordinals, *rows.columns], names=["etl_ordinal", *_staged_names(names)])
+        copy_in(cursor, stage, staged, ["integer", *self._staged_types(names)])
+        found = cursor.execute(sql.SQL("SELECT * FROM {}()").format(stage)).fetchall()
+        return [
+            Refusal(place, reason_of(state), message, state, constraint or None, column or None)
+            for place, state, constraint, column, message in found
+        ]
+
+    def _make_stage(self, cursor: Cursor[Any], stage: sql.Identifier, names: Sequence[str]) -> None:
+        """Empty the stage, or make it with its function; both go with the session, or with a rollback."""
+        known = cursor.execute("SELECT to_regclass(%s)", [stage.as_string(cursor)]).fetchone()
+        if known is not None and known[0] is not None:
+            cursor.execute(sql.SQL("TRUNCATE {}").format(stage))
+            return
+        columns = sql.SQL(", ").join(
+            sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_))
+            for name, type_ in zip(_staged_names(names), self._staged_types(names), strict=True)
+        )
+        cursor.execute(sql.SQL("CREATE TEMP TABLE {} (etl_ordinal int, {})").format(stage, columns))
+        values = sql.SQL(", ").join(map(self._value, _staged_names(names), names))
+        cursor.execute(
+            sql.SQL(_LOOP).format(
+                function=stage,
+                stage=stage,
+                target=quoted(self.target),
+                columns=sql.SQL(", ").join(map(sql.Identifier, names)),
+                values=values,
+            )
+        )
+
+    def _staged_types(self, names: Sequence[str]) -> list[str]:
+        return [self.catalog.types[name] if self._is_staged_as_it_is(name) else "text" for name in names]
+
+    def _is_staged_as_it_is(self, name: str) -> bool:
+        return self.catalog.types[name] in _STAGED_AS_THEY_ARE
+
+    def _value(self, staged: str, name: str) -> sql.Composable:
+        """The staged value; a text is read as the column's type, whose length the assignment then checks."""
+        value = sql.SQL("etl_row.{}").format(sql.Identifier(staged))
+        if self._is_staged_as_it_is(name):
+            return value
+        return sql.SQL("CAST({} AS {})").format(value, sql.SQL(self.catalog.types[name]))
+
+
+def _stage_name(target: str, names: Sequence[str]) -> str:
+    """One for each target and choice of columns."""
+    return f"etl_piece_{hashlib.sha256(repr((target, *names)).encode()).hexdigest()[:16]}"
+
+
+def _staged_names(names: Sequence[str]) -> list[str]:
+    return [f"etl_{number}" for number in range(len(names))]
