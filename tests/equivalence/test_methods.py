@@ -20,7 +20,7 @@ from etl.writers import choose_writer
 from tests.jobs import Written, job_for, methods_on, run_sql, write_batches
 from tests.strategies import COLUMNS, PARENTS, SHAPES, Broken, Example, Row, Shape, examples
 
-IN_ONE_DATABASE = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+IN_ONE_DATABASE = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @dataclass
