@@ -55,6 +55,7 @@ class Target:
     unique: dict[tuple[str, ...], str] = field(default_factory=dict)
     triggers: tuple[str, ...] = ()
     is_view: bool = False
+    has_conflict_clause: bool = False  # on SQLite: some constraint is declared ON CONFLICT …
     catalog: CatalogEntry | None = None  # on PostgreSQL
 
     @property
@@ -269,6 +270,7 @@ def _surroundings(connection: Connection, inspector: Inspector, table: Table) ->
         "unique": _unique_names(connection, inspector, table),
         "triggers": _sqlite_triggers(connection, table) if catalog is None else catalog.triggers,
         "is_view": table.name in inspector.get_view_names(table.schema),
+        "has_conflict_clause": catalog is None and bool(_ON_CONFLICT.search(_sqlite_definition(connection, table))),
         "catalog": catalog,
     }
 
@@ -280,13 +282,18 @@ def _foreign_keys(connection: Connection, inspector: Inspector, table: Table) ->
     return tuple(_foreign_key(key, table) for key in keys)
 
 
-def _refuse_deferred(connection: Connection, table: Table) -> None:
-    """No catalog of SQLite's tells it, and SQLAlchemy reads it off the SQL only where the key is not a column's."""
+def _sqlite_definition(connection: Connection, table: Table) -> str:
+    """The SQL that made the table, without texts, quoted names and comments: for clauses that no catalog tells."""
     sql = connection.scalar(
         sa.text("SELECT sql FROM sqlite_master WHERE type = 'table' AND lower(name) = lower(:table)"),
         {"table": table.name},
     )
-    if _DEFERRED.search(_NO_KEYWORDS.sub(" ", sql or "")):
+    return _NO_KEYWORDS.sub(" ", sql or "")
+
+
+def _refuse_deferred(connection: Connection, table: Table) -> None:
+    """SQLAlchemy reads the clause off the SQL only where the key is not a column's."""
+    if _DEFERRED.search(_sqlite_definition(connection, table)):
         raise TargetMismatch(
             f"A foreign key of {table.name} is INITIALLY DEFERRED: "
             "SQLite would check it at COMMIT only, and refuse the good rows with the bad one.",
@@ -297,6 +304,7 @@ def _refuse_deferred(connection: Connection, table: Table) -> None:
 _NO_KEYWORDS = re.compile(  # texts, quoted names, comments
     r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]|--[^\n]*|/\*.*?\*/""", re.DOTALL
 )
+_ON_CONFLICT = re.compile(r"\bON\s+CONFLICT\b", re.IGNORECASE)
 _DEFERRED = re.compile(r"\bINITIALLY\s+DEFERRED\b", re.IGNORECASE)
 
 

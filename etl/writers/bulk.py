@@ -10,6 +10,7 @@ import operator
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -61,13 +62,20 @@ class HalvingBulkWriter:
                 yield from self._settle(session, piece[start : start + size])
 
 
+GROUP_ROWS = 50  # rows of one INSERT … VALUES (…), (…): a third less time than one by one, and more gain little
+GROUP_PATIENCE = 3  # groups of a piece that may fail before the rest of it goes row by row
+
+_Row = tuple[Any, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class SqliteBulkWriter:
     """Goes on behind the row that failed: SQLite undoes that one statement only, and the driver says where it was.
 
     A constraint's default conflict resolution, ABORT, "backs out any changes made by the current SQL statement and
-    preserves changes of prior SQL statements in the same transaction" (sqlite.org/lang_conflict.html). Triggers
-    could choose FAIL, which does not, so that tables with triggers are for ``HalvingBulkWriter``.
+    preserves changes of prior SQL statements in the same transaction" (sqlite.org/lang_conflict.html). So rows go in
+    groups of one statement each, and a group that fails goes again row by row. Triggers could choose FAIL, which backs
+    out nothing, so that tables with triggers are for ``HalvingBulkWriter``.
     """
 
     method: ClassVar[str] = "bulk"
@@ -89,30 +97,59 @@ class SqliteBulkWriter:
         return Outcome(rows.num_rows, (*refused.values(), *found))
 
     def _refused(
-        self, session: Session, names: Sequence[str], values: list[tuple[Any, ...]]
+        self, session: Session, names: Sequence[str], values: list[_Row]
     ) -> Iterator[tuple[int, sqlite3.Error]]:
-        """Insert all of ``values`` and yield the place and the error of each row that was refused.
-
-        ``executemany`` takes its rows one at a time: what is left in the iterator tells which one failed, and the
-        same iterator goes on behind it.
-        """
+        """Insert all of ``values`` and yield the place and the error of each row that was refused."""
         connection = session.connection().connection.driver_connection
         assert isinstance(connection, sqlite3.Connection)
-        statement = self._insert_statement(names)
-        remaining = iter(values)
+        single, size = self._insert_statement(names, 1), self._group_rows(connection, len(names))
+        grouped = len(values) // size * size if size > 1 else 0
+        groups = [tuple(chain.from_iterable(values[at : at + size])) for at in range(0, grouped, size)]
+        done = 0
+        failed_groups = self._each_refused(connection, self._insert_statement(names, size), groups)
+        for failures, (at, _) in enumerate(failed_groups, start=1):
+            done = (at + 1) * size
+            for place, error in self._each_refused(connection, single, values[at * size : done]):
+                yield at * size + place, error
+            if failures == GROUP_PATIENCE:
+                break
+        else:
+            done = grouped
+        for place, error in self._each_refused(connection, single, values[done:]):
+            yield done + place, error
+
+    def _each_refused(
+        self, connection: sqlite3.Connection, statement: str, parameters: Sequence[_Row]
+    ) -> Iterator[tuple[int, sqlite3.Error]]:
+        """Execute ``statement`` with each of ``parameters``; yield the place and the error of each that was refused.
+
+        ``executemany`` takes its parameters one at a time: what is left in the iterator tells which failed, and the
+        same iterator goes on behind it.
+        """
+        remaining = iter(parameters)
         while operator.length_hint(remaining):
             try:
                 connection.executemany(statement, remaining)
             except (sqlite3.IntegrityError, sqlite3.DataError) as error:
                 _require_transaction(connection, self.target)
-                yield len(values) - operator.length_hint(remaining) - 1, error
+                yield len(parameters) - operator.length_hint(remaining) - 1, error
 
-    def _insert_statement(self, names: Sequence[str]) -> str:
+    def _group_rows(self, connection: sqlite3.Connection, columns: int) -> int:
+        """How many rows one statement may hold without a difference to one each.
+
+        A foreign key is checked at the end of the statement: a row might refer to a later one of its own table. A
+        constraint that is declared ON CONFLICT may leave a part of the statement's rows behind.
+        """
+        if self.target.has_conflict_clause or any(key.parent is self.target.table for key in self.target.foreign_keys):
+            return 1
+        most: int = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns
+        return max(1, min(GROUP_ROWS, most))
+
+    def _insert_statement(self, names: Sequence[str], rows: int) -> str:
         quoter = sqlite.dialect().identifier_preparer
         columns = ", ".join(quoter.quote(name) for name in names)
-        return (
-            f"INSERT INTO {quoter.format_table(self.target.table)} ({columns}) VALUES ({', '.join('?' * len(names))})"
-        )
+        row = f"({', '.join('?' * len(names))})"
+        return f"INSERT INTO {quoter.format_table(self.target.table)} ({columns}) VALUES {', '.join([row] * rows)}"
 
 
 def _require_transaction(connection: sqlite3.Connection, target: Target) -> None:

@@ -184,7 +184,7 @@ def _batch(piece: list[Cells], b: pa.DataType) -> pa.RecordBatch:
 
 
 @given(st.randoms(use_true_random=True))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_method_gives_the_rows_and_refusals_of_the_row_loop(
     admin: psycopg.Connection[Any], postgres_url: str, rng: random.Random
 ) -> None:
