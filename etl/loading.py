@@ -37,7 +37,7 @@ from etl.ledger import (
 from etl.mapping import map_records
 from etl.plans import LoadPlan, SourcePlan, chosen_loads, planned
 from etl.progress import Silence
-from etl.readers import cut_every, fingerprint, open_reader, prefetched, up_to
+from etl.readers import cut_every, fingerprint, open_reader, prefetched, stamp, up_to
 from etl.records import (
     Counts,
     FileResult,
@@ -181,7 +181,7 @@ class _RunInProgress:
 
     def _load_source(self, plan: LoadPlan, planned_source: SourcePlan) -> None:
         source = planned_source.source
-        before = source.location.stat()
+        before = stamp(source)
         identity = self._identity(plan, planned_source)
         file = open_file(self._session, self._run, identity, plan.choice.writer.method, rerun=self._options.rerun)
         if file is None:
@@ -191,13 +191,14 @@ class _RunInProgress:
             self._reporter.records_done(source.size, Counts())
             return
         self._load_file(plan, planned_source, file)
-        after = source.location.stat()
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        if stamp(source) != before:
             raise SourceChanged(
                 f"{source.path} was written to while it was read; the open transaction was rolled back.",
                 "Run the same command again when the file is complete.",
             )
         if plan.load.commit_every == "file":
+            is_last = planned_source is plan.sources[-1]
+            check_reject_limit(plan.load, self._counts[plan.load.name], self._reasons, is_complete=is_last)
             self._commit()
 
     def _identity(self, plan: LoadPlan, planned_source: SourcePlan) -> SourceIdentity:

@@ -6,7 +6,7 @@ import re
 
 from etl.config import Format, Load
 from etl.readers.csv import CsvReader
-from etl.readers.files import Fingerprint, Source, find_sources, fingerprint, format_of
+from etl.readers.files import Fingerprint, Source, find_sources, fingerprint, format_of, stamp
 from etl.readers.parquet import ParquetReader
 from etl.readers.prefetch import prefetched
 from etl.readers.rebatch import cut_every, up_to
@@ -21,6 +21,7 @@ __all__ = [
     "format_of",
     "open_reader",
     "prefetched",
+    "stamp",
     "up_to",
 ]
 

@@ -178,6 +178,13 @@ def fingerprint(source: Source) -> Fingerprint:
         return Fingerprint(file.tell(), digest.hexdigest())
 
 
+def stamp(source: Source) -> tuple[int, int]:
+    """Size and time of the last change, to see whether a file is written to. Raises SourceError when it is gone."""
+    with reading(source.path):
+        status = source.location.stat()
+        return status.st_size, status.st_mtime_ns
+
+
 def format_of(path: str | Path) -> Literal["csv", "parquet"]:
     """Return the format that a path's suffix names, looked up through .gz, .zst, .bz2 and .lz4.
 

@@ -27,6 +27,7 @@ from etl.errors import (
     ConfigError,
     DuplicateFound,
     SourceChanged,
+    SourceError,
     TargetMismatch,
     TargetUnavailable,
     TooManyRejects,
@@ -469,6 +470,30 @@ def test_more_rejects_than_allowed_roll_the_open_transaction_back(
     assert (status, error) == ("failed", str(failed.value))
     one_load(tmp_path, database_url, max_rejects=3)
     assert numbers(etl.load(job)) == (30, 27, 0, 3)
+
+
+@pytest.mark.parametrize("commit_every", ["file", "run"])
+def test_nothing_of_a_short_file_stays_when_its_share_of_rejects_is_too_high(
+    database_url: str, tmp_path: Path, commit_every: str
+) -> None:
+    run_sql(database_url, KEYED)
+    write_csv(tmp_path / "a.csv", HEADER, [(number, -1 if number % 10 == 0 else 1) for number in range(1, 31)])
+    with pytest.raises(TooManyRejects):
+        etl.load(one_load(tmp_path, database_url, max_rejects="9%", commit_every=commit_every))
+    assert table_ids(database_url) == []
+
+
+def test_source_that_vanishes_is_told_in_a_sentence(sqlite_url: str, tmp_path: Path) -> None:
+    run_sql(sqlite_url, KEYED)
+    write_csv(tmp_path / "a.csv", HEADER, numbered(10))
+    write_csv(tmp_path / "b.csv", HEADER, numbered(20))
+
+    class Remover(Silence):
+        def records_done(self, size: int, counts: Counts) -> None:
+            (tmp_path / "b.csv").unlink(missing_ok=True)
+
+    with pytest.raises(SourceError, match=r"There is no file b\.csv"):
+        etl.load(one_load(tmp_path, sqlite_url, source=["a.csv", "b.csv"]), reporter=Remover())
 
 
 def test_share_of_rejects_is_not_judged_by_the_first_few_records(database_url: str, tmp_path: Path) -> None:
