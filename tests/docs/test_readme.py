@@ -44,7 +44,7 @@ def without_numbers_that_change(output: str) -> list[list[str]]:
     return [line.split() for line in output.splitlines() if line.strip()]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what a clone has, with the quickstart's tables; `etl` and `python` are those of the tests."""
     folder = tmp_path_factory.mktemp("readme")
