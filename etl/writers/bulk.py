@@ -1,7 +1,8 @@
 """``method = "bulk"``: many rows in one savepoint; only a piece that fails is settled, row by row or by halves.
 
-Both writers send one INSERT for each row, in file order (``executemany``), so that each row meets the table as the
-rows before it have left it: what is written when nothing fails is what the row loop would have written.
+Both writers send the rows in file order, so that what is written when nothing fails is what the row loop would have
+written: ``HalvingBulkWriter`` an INSERT for each row, ``SqliteBulkWriter`` one for a group of rows where that makes no
+difference.
 """
 
 from __future__ import annotations
