@@ -2,50 +2,106 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from itertools import repeat
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
 
 from etl.config import Load
 from etl.errors import TooManyRejects
-from etl.mapping import source_values
-from etl.records import Counts, Outcome, Phase, RecordBatch, Refusal, Reject, Rows, Verdict
+from etl.mapping import source_documents
+from etl.records import Cause, Counts, Outcome, Phase, RecordBatch, Refused, Reject, Rows, Verdict
 
 SHARE_AFTER = 1_000  # records read, before which a share of rejects says little
 
 
+# One line of ``etl rejects`` as the ledger keeps it; ``values`` is JSON.
+REJECTS = pa.schema(
+    [
+        ("record", pa.int64()),
+        ("line", pa.int64()),
+        ("phase", pa.string()),
+        ("reason", pa.string()),
+        ("message", pa.string()),
+        ("sqlstate", pa.string()),
+        ("constraint", pa.string()),
+        ("column", pa.string()),
+        ("values", pa.string()),
+        ("raw", pa.string()),
+    ]
+)
+
+
 def counts_of(records: RecordBatch, rows: Rows, outcome: Outcome) -> Counts:
     """The verdicts of a record batch, counted; they add up unless reader, mapper or writer has lost a record."""
-    duplicates = sum(refusal.verdict is Verdict.DUPLICATE for refusal in outcome.refusals)
-    refused = len(outcome.refusals) - duplicates
+    refused: Counter[Verdict] = Counter()
+    for group in outcome.refused:
+        refused[group.cause.verdict] += len(group.places)
     return Counts(
         read=records.read,
-        written=outcome.rows - len(outcome.refusals),
-        duplicates=duplicates,
-        rejected=len(records.rejects) + len(rows.rejects) + refused,
+        written=outcome.rows - refused.total(),
+        duplicates=refused[Verdict.DUPLICATE],
+        rejected=len(records.rejects) + len(rows.rejects) + refused[Verdict.REJECTED],
     )
 
 
-def rejects_of(records: RecordBatch, rows: Rows, outcome: Outcome, *, with_duplicates: bool) -> list[Reject]:
-    """The rejects of a record batch in the order of their records, on request with the duplicates among them."""
-    refusals = [item for item in outcome.refusals if with_duplicates or item.verdict is Verdict.REJECTED]
-    places = [int(rows.indices[refusal.index]) for refusal in refusals]
-    values = source_values(records.columns, places)
-    refused = map(_reject, repeat(records), places, refusals, values)
-    return sorted([*records.rejects, *rows.rejects, *refused], key=lambda reject: reject.record)
-
-
-def _reject(records: RecordBatch, place: int, refusal: Refusal, values: dict[str, str | None]) -> Reject:
-    return Reject(
-        record=int(records.numbers[place]),
-        line=records.line_of(place),
-        phase=Phase.DUPLICATE if refusal.verdict is Verdict.DUPLICATE else Phase.WRITE,
-        reason=refusal.reason,
-        message=refusal.message,
-        sqlstate=refusal.sqlstate,
-        constraint=refusal.constraint,
-        column=refusal.column,
-        values=values,
+def reasons_of(records: RecordBatch, rows: Rows, outcome: Outcome) -> Counter[str]:
+    """How often which reason, with its column or constraint, rejected a record of the batch."""
+    counted = Counter(
+        f"{reject.reason} ({reject.column or reject.phase})" for reject in (*records.rejects, *rows.rejects)
     )
+    for group in outcome.refused:
+        cause = group.cause
+        if cause.verdict is Verdict.REJECTED:
+            named = cause.column or cause.constraint or Phase.WRITE
+            counted[f"{cause.reason} ({named})"] += len(group.places)
+    return counted
+
+
+def rejects_of(records: RecordBatch, rows: Rows, outcome: Outcome, *, with_duplicates: bool) -> pa.RecordBatch:
+    """The rejects of a record batch in the order of their records, on request with the duplicates among them.
+
+    One row each, with the schema ``REJECTS``.
+    """
+    groups = [group for group in outcome.refused if with_duplicates or group.cause.verdict is Verdict.REJECTED]
+    told = (*records.rejects, *rows.rejects)
+    parts = [_of_objects(told), *([_of_groups(records, rows, groups)] if groups else [])]
+    return pa.concat_batches(parts).sort_by("record")
+
+
+def _of_objects(rejects: Iterable[Reject]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([_as_row(reject) for reject in rejects], schema=REJECTS)
+
+
+def _as_row(reject: Reject) -> dict[str, object]:
+    values = None if reject.values is None else json.dumps(reject.values)
+    # As plain strings: an enum is not one for Arrow.
+    return asdict(reject) | {"phase": str(reject.phase), "reason": str(reject.reason), "values": values}
+
+
+def _of_groups(records: RecordBatch, rows: Rows, groups: Sequence[Refused]) -> pa.RecordBatch:
+    places = rows.indices[np.concatenate([group.places for group in groups])]
+    sizes = [len(group.places) for group in groups]
+    causes = pa.RecordBatch.from_pylist([_cause_as_row(group.cause) for group in groups], schema=_CAUSES)
+    told = causes.take(pa.array(np.repeat(np.arange(len(groups)), sizes)))
+    columns = dict(zip(told.schema.names, told.columns, strict=True)) | {
+        "record": pa.array(records.numbers[places]),
+        "line": pa.nulls(len(places), pa.int64()) if records.lines is None else pa.array(records.lines[places]),
+        "values": source_documents(records.columns, places),
+        "raw": pa.nulls(len(places), pa.string()),
+    }
+    return pa.RecordBatch.from_arrays([columns[name] for name in REJECTS.names], schema=REJECTS)
+
+
+_CAUSES = pa.schema([REJECTS.field(name) for name in REJECTS.names[2:8]])
+
+
+def _cause_as_row(cause: Cause) -> dict[str, object]:
+    phase = Phase.DUPLICATE if cause.verdict is Verdict.DUPLICATE else Phase.WRITE
+    return asdict(cause) | {"phase": str(phase), "reason": str(cause.reason)}
 
 
 def check_reject_limit(load: Load, counts: Counts, reasons: Counter[str], *, is_complete: bool) -> None:

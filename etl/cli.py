@@ -68,7 +68,7 @@ def main() -> None:
 @click.option("--rerun", is_flag=True, help="Load sources again that were loaded before.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 @click.option("--progress/--no-progress", default=None, help="Default: on a terminal.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more: why a method was chosen, SQL that failed.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more: why a method was chosen, what it cost.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, and no summary.")
 def load(
     config: Path,
@@ -104,7 +104,7 @@ def load(
     if as_json:
         _print_json(result_as_dict(result))
     elif not quiet:
-        _print([summary(result, f"etl rejects {shlex.quote(str(config))} --run {result.run_id}")])
+        _print([summary(result, f"etl rejects {shlex.quote(str(config))} --run {result.run_id}", verbose=verbose)])
     _exit(result.exit_code, result.error)
 
 

@@ -17,9 +17,9 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from etl.accounting import check_reject_limit, counts_of, rejects_of
+from etl.accounting import check_reject_limit, counts_of, reasons_of, rejects_of
 from etl.config import Job, Method, read_job
-from etl.database import connected, session_factory, target_errors
+from etl.database import Encoded, commit_unwaited, connected, session_factory, target_errors
 from etl.errors import DuplicateFound, EtlError, SourceChanged, Terminated
 from etl.ledger import (
     File,
@@ -37,7 +37,17 @@ from etl.ledger import (
 from etl.mapping import map_records
 from etl.plans import LoadPlan, SourcePlan, chosen_loads, planned
 from etl.progress import Silence
-from etl.readers import cut_every, fingerprint, open_reader, prefetched, stamp, up_to
+from etl.readers import (
+    Fingerprint,
+    Stamp,
+    at_most,
+    cut_every,
+    fingerprint,
+    open_reader,
+    prefetching,
+    stamp,
+    up_to,
+)
 from etl.records import (
     Counts,
     FileResult,
@@ -50,6 +60,7 @@ from etl.records import (
     RunResult,
     Verdict,
 )
+from etl.timing import Meter
 
 logger = logging.getLogger(__name__)
 
@@ -106,10 +117,12 @@ def execute(job: Job, options: Options, reporter: Reporter) -> Execution:
         _rolled_back(connection) if options.dry_run else nullcontext(),
     ):
         sessions = session_factory(connection)
-        with sessions.begin() as session:
-            upgrade_ledger(session.connection(), job.database.ledger_place)
-        with sessions() as session:
-            return _RunInProgress(job, plans, options, reporter, session).execute()
+        sources = (planned_source.source for plan in plans for planned_source in plan.sources)
+        with prefetching((stamp(one), fingerprint(one)) for one in sources) as fingerprints, sessions() as session:
+            meter = Meter(session)
+            return meter.timed("start", _RunInProgress)(
+                job, plans, options, reporter, session, fingerprints, meter
+            ).execute()
 
 
 @contextmanager
@@ -130,8 +143,16 @@ class _RunInProgress:
     """
 
     def __init__(
-        self, job: Job, plans: Sequence[LoadPlan], options: Options, reporter: Reporter, session: Session
+        self,
+        job: Job,
+        plans: Sequence[LoadPlan],
+        options: Options,
+        reporter: Reporter,
+        session: Session,
+        fingerprints: Iterator[tuple[Stamp, Fingerprint]],
+        meter: Meter,
     ) -> None:
+        upgrade_ledger(session.connection(), job.database.ledger_place)
         self._job = job
         self._plans = plans
         self._options = options
@@ -144,6 +165,9 @@ class _RunInProgress:
         self._counts: dict[str, Counts] = {}  # of each load, the open transaction's among them
         self._reasons: Counter[str] = Counter()  # of the load at hand
         self._already_loaded: dict[str, list[FileResult]] = {}
+        self._fingerprints = fingerprints  # of all sources of all plans in their order, with the stamp each had then
+        self._meter = meter
+        self._settled = 0  # pieces
         self._open_rows = 0  # rows in the open transaction
 
     def execute(self) -> Execution:
@@ -182,7 +206,7 @@ class _RunInProgress:
     def _load_source(self, plan: LoadPlan, planned_source: SourcePlan) -> None:
         source = planned_source.source
         before = stamp(source)
-        identity = self._identity(plan, planned_source)
+        identity = self._identity(plan, planned_source, before)
         file = open_file(self._session, self._run, identity, plan.choice.writer.method, rerun=self._options.rerun)
         if file is None:
             result = FileResult(source.path, "already_loaded")
@@ -201,24 +225,37 @@ class _RunInProgress:
             check_reject_limit(plan.load, self._counts[plan.load.name], self._reasons, is_complete=is_last)
             self._commit()
 
-    def _identity(self, plan: LoadPlan, planned_source: SourcePlan) -> SourceIdentity:
-        content = fingerprint(planned_source.source)
-        path = planned_source.source.path
-        return SourceIdentity(plan.load.name, plan.target.name, path, content.size, content.sha256)
+    def _identity(self, plan: LoadPlan, planned_source: SourcePlan, now: Stamp) -> SourceIdentity:
+        """Made ahead, while another source was loaded; again, if this one was written to since."""
+        source = planned_source.source
+        made_at, content = next(self._fingerprints)
+        if made_at != now:
+            content = fingerprint(source)
+        return SourceIdentity(plan.load.name, plan.target.name, source.path, content.size, content.sha256)
 
     def _load_file(self, plan: LoadPlan, planned_source: SourcePlan, file: File) -> None:
         started, consumed = time.monotonic(), 0
         goal = None if self._options.limit is None else file.record + self._options.limit
-        batches = self._record_batches(plan, planned_source, file, goal)
-        for records, rows in prefetched((batch, map_records(batch, planned_source.mapping)) for batch in batches):
-            counts = self._write(plan, file, records, rows)
-            self._reporter.records_done(records.consumed - consumed, counts)
-            consumed = records.consumed
-            file.seconds, started = file.seconds + time.monotonic() - started, time.monotonic()
-            if self._open_rows == plan.load.commit_every:
-                self._commit()
+        with prefetching(self._ready_pieces(plan, planned_source, file, goal)) as pieces:
+            for records, rows, encoded in self._meter.each("wait", pieces):
+                counts = self._write(plan, file, records, rows, encoded)
+                self._reporter.records_done(records.consumed - consumed, counts)
+                consumed = records.consumed
+                file.seconds, started = file.seconds + time.monotonic() - started, time.monotonic()
+                if self._open_rows == plan.load.commit_every:
+                    self._commit()
         if goal is None or file.record < goal:
             file.status = "loaded"
+
+    def _ready_pieces(
+        self, plan: LoadPlan, planned_source: SourcePlan, file: File, goal: int | None
+    ) -> Iterator[tuple[RecordBatch, Rows, Encoded | None]]:
+        """Record batches and all that is to be done with them before the database is needed: for another thread."""
+        map_timed = self._meter.timed("map", map_records)
+        encode = self._meter.timed("encode", plan.choice.writer.encode)
+        for records in self._meter.each("read", self._record_batches(plan, planned_source, file, goal)):
+            rows = map_timed(records, planned_source.mapping)
+            yield records, rows, encode(rows.columns)
 
     def _record_batches(
         self, plan: LoadPlan, planned_source: SourcePlan, file: File, goal: int | None
@@ -230,31 +267,33 @@ class _RunInProgress:
             batches = up_to(goal, batches)
         if isinstance(plan.load.commit_every, int):
             batches = cut_every(plan.load.commit_every, self._open_rows, batches)
-        return batches
+        return at_most(plan.choice.writer.piece_rows, batches)
 
-    def _write(self, plan: LoadPlan, file: File, records: RecordBatch, rows: Rows) -> Counts:
+    def _write(self, plan: LoadPlan, file: File, records: RecordBatch, rows: Rows, encoded: Encoded | None) -> Counts:
         """Write one record batch; its rejects, counts and checkpoint go into the same transaction as its rows."""
         load = plan.load
-        outcome = plan.choice.writer.write(self._session, rows.columns) if rows.columns.num_rows else Outcome(0)
+        write = self._meter.timed("write", plan.choice.writer.write)
+        outcome = write(self._session, rows.columns, encoded) if rows.columns.num_rows else Outcome(0)
         counts = counts_of(records, rows, outcome)
-        rejects = rejects_of(records, rows, outcome, with_duplicates=load.record_duplicates)
         if load.on_duplicate == "error" and counts.duplicates:
             raise _duplicate_found(load.name, file.path, records, outcome, rows.indices)
-        add_rejects(self._session, file, rejects)
+        add_rejects(self._session, file, rejects_of(records, rows, outcome, with_duplicates=load.record_duplicates))
         advance(self._session, file, records.end, counts)
         self._open_rows += len(records.numbers)
+        self._settled += outcome.settled
         self._counts[load.name] += counts
-        self._reasons.update(
-            f"{reject.reason} ({reject.column or reject.constraint or reject.phase})" for reject in rejects
-        )
+        self._reasons.update(reasons_of(records, rows, outcome))
         check_reject_limit(load, self._counts[load.name], self._reasons, is_complete=False)
         return counts
 
     def _commit(self) -> None:
-        """Commit rows, rejects, counts and checkpoints together, if every record of the run has its verdict."""
+        """Commit rows, rejects, counts and checkpoints together, if every record of the run has its verdict.
+
+        Not waited for: the commit that ends the run is, and with it all before it are on disk.
+        """
         for name, counts in self._counts.items():
             counts.check(f"the load {name}")
-        self._session.commit()
+        commit_unwaited(self._session)
         self._open_rows = 0
         self._reporter.committed()
 
@@ -290,6 +329,7 @@ class _RunInProgress:
             self._elapsed(),
             counts,
             loads,
+            timing=self._meter.timing(self._settled),
         )
 
     def _load_result(self, plan: LoadPlan, rejects: tuple[RejectCount, ...]) -> LoadResult:
@@ -319,10 +359,7 @@ def _file_result(file: File) -> FileResult:
 def _duplicate_found(
     load: str, path: str, records: RecordBatch, outcome: Outcome, indices: NDArray[np.int64]
 ) -> DuplicateFound:
-    first = min(
-        (refusal for refusal in outcome.refusals if refusal.verdict is Verdict.DUPLICATE),
-        key=lambda refusal: refusal.index,
-    )
+    first = next(refusal for refusal in outcome.refusals if refusal.verdict is Verdict.DUPLICATE)
     place = int(indices[first.index])
     line = records.line_of(place)
     where = f"record {records.numbers[place]:,}" + (f" (line {line:,})" if line is not None else "")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from etl.errors import AccountingError
@@ -184,19 +184,14 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """The database's word on one row: ``index`` is its place in ``Rows.columns``."""
+class Cause:
+    """The database's word on a row that it refuses."""
 
-    index: int
     reason: Reason
     message: str
     sqlstate: str | None = None
     constraint: str | None = None
     column: str | None = None
-
-    def at(self, index: int) -> Refusal:
-        """The same refusal, of the row at another place."""
-        return replace(self, index=index)
 
     @property
     def verdict(self) -> Verdict:
@@ -204,11 +199,61 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """One refused row: ``index`` is its place in ``Rows.columns``."""
+
+    index: int
+    cause: Cause
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.cause.verdict
+
+    @property
+    def reason(self) -> Reason:
+        return self.cause.reason
+
+    @property
+    def message(self) -> str:
+        return self.cause.message
+
+    @property
+    def sqlstate(self) -> str | None:
+        return self.cause.sqlstate
+
+    @property
+    def constraint(self) -> str | None:
+        return self.cause.constraint
+
+    @property
+    def column(self) -> str | None:
+        return self.cause.column
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Rows that are refused for the same cause, by their places in ``Rows.columns``."""
+
+    places: NDArray[np.int64]
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a writer did with the rows it was given: those not named in ``refusals`` are written."""
+    """What a writer did with the rows it was given: those not named in ``refused`` are written.
+
+    ``settled`` is the number of pieces whose verdicts had to be found row by row.
+    """
 
     rows: int
-    refusals: tuple[Refusal, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    settled: int = 0
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Each refused row by itself, in the order of the rows."""
+        found = [Refusal(int(place), group.cause) for group in self.refused for place in group.places]
+        return tuple(sorted(found, key=lambda refusal: refusal.index))
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +325,25 @@ class LoadResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Timing:
+    """What an execution has cost: savepoints, rollbacks to one, pieces settled row by row, seconds by phase.
+
+    ``read``, ``map`` and ``encode`` go on beside the others, on a thread of their own; ``wait`` is for them, ``write``
+    and ``commit`` are for the database, ``start`` is what was looked up before the first record.
+    """
+
+    savepoints: int
+    rollbacks: int
+    settled: int
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class RunResult:
     """What became of a run. ``exit_code`` is that of ``etl load``; ``error`` the sentence the user sees, if any.
 
-    ``counts`` are those of the whole run, what was committed before a resume among them; ``seconds`` are those of this
-    execution.
+    ``counts`` are those of the whole run, what was committed before a resume among them; ``seconds`` and ``timing`` are
+    those of this execution.
     """
 
     run_id: str
@@ -296,6 +355,7 @@ class RunResult:
     counts: Counts = Counts()
     loads: tuple[LoadResult, ...] = field(default=())
     error: str | None = None
+    timing: Timing | None = None
 
 
 class Reporter(Protocol):

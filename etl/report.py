@@ -13,10 +13,11 @@ import json
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, Protocol
 
-from etl.records import Counts, FileResult, LoadResult, Reject, RejectCount, RunResult
+from etl.records import Counts, FileResult, LoadResult, Reject, RejectCount, RunResult, Timing
 
 Row = Sequence[str]
 
@@ -96,6 +97,7 @@ def result_as_dict(result: RunResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         **_counts_as_dict(result.counts),
         "loads": [_load_as_dict(load) for load in result.loads],
+        "timing": None if result.timing is None else asdict(result.timing),
         "error": result.error,
     }
 
@@ -154,13 +156,14 @@ def _file_as_dict(file: FileResult) -> dict[str, Any]:
 # The result as text
 
 
-def summary(result: RunResult, command: str) -> str:
+def summary(result: RunResult, command: str, *, verbose: bool = False) -> str:
     """What ``etl load`` prints when it ends, without a final newline.
 
-    ``command`` is the whole command that lists the rejects of this run. ``result.error`` is left out: it goes to
-    standard error.
+    ``command`` is the whole command that lists the rejects of this run. ``verbose`` says what the run has cost.
+    ``result.error`` is left out: it goes to standard error.
     """
-    parts = (_headline(result), _load_table(result), _file_notes(result), _reasons(result, command))
+    costs = _costs(result.timing) if verbose and result.timing else ""
+    parts = (_headline(result), _load_table(result), _file_notes(result), costs, _reasons(result, command))
     return "\n\n".join(part for part in parts if part)
 
 
@@ -220,7 +223,7 @@ def _file_notes(result: RunResult) -> str:
         if old:
             them = "it" if old == 1 else "them"
             notes.append(
-                f"{_visible(load.name)}: {_files(old)} already loaded before, not loaded again "
+                f"{_visible(load.name)}: {_plural(old, 'file')} already loaded before, not loaded again "
                 f"(--rerun loads {them} again)"
             )
         notes += [
@@ -231,8 +234,26 @@ def _file_notes(result: RunResult) -> str:
     return "\n".join(notes)
 
 
-def _files(number: int) -> str:
-    return f"{number:,} file" if number == 1 else f"{number:,} files"
+_AHEAD = ("read", "map", "encode")  # on a thread of their own
+_IN_ORDER = ("start", "wait", "write", "commit")
+
+
+def _costs(timing: Timing) -> str:
+    counted = (
+        _plural(timing.savepoints, "savepoint"),
+        _plural(timing.rollbacks, "rollback"),
+        f"{_plural(timing.settled, 'piece')} settled row by row",
+    )
+    beside, phases = _seconds(timing, _AHEAD), _seconds(timing, _IN_ORDER)
+    return f"{', '.join(counted)}\nseconds: {phases}; beside these, on another thread: {beside}"
+
+
+def _seconds(timing: Timing, phases: Iterable[str]) -> str:
+    return ", ".join(f"{phase} {timing.seconds.get(phase, 0.0):,.2f}" for phase in phases)
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _reasons(result: RunResult, command: str) -> str:

@@ -27,7 +27,7 @@ SECONDS = 60
 RESULT_KEYS = [
     *("run_id", "job", "status", "exit_code", "dry_run", "seconds"),
     *("read", "written", "updated", "unchanged", "duplicates", "rejected", "filtered"),
-    *("loads", "error"),
+    *("loads", "timing", "error"),
 ]
 LOAD_KEYS = [
     *("name", "table", "method"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from psycopg import sql
 from sqlalchemy import Connection, Inspector, MetaData, Table, event
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.orm import registry
@@ -20,6 +21,7 @@ from sqlalchemy.types import NullType
 from sqlalchemy.util import topological
 
 from etl.config import Job, Load
+from etl.database.copying import quoted
 from etl.database.postgresql import CatalogEntry, catalog_entry
 from etl.database.types import column_type, sqlite_column_type
 from etl.errors import ConfigError, TargetMismatch
@@ -61,6 +63,11 @@ class Target:
     @property
     def name(self) -> str:
         return self.table.fullname
+
+    @property
+    def quoted_name(self) -> sql.Identifier:
+        """The same for SQL that psycopg composes."""
+        return quoted(self.table.name, self.table.schema)
 
     @cached_property
     def filled_in(self) -> frozenset[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
 
+import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from etl.database import copy_in, cursor_of, quoted
 from etl.errors import AccountingError, SourceChanged
 from etl.ledger.models import File, RejectedRecord, Run
 from etl.records import Counts, Phase, Position, Reason, Reject, RejectCount
@@ -71,11 +72,26 @@ def open_file(session: Session, run: Run, source: SourceIdentity, method: str, *
     return _new_file(session, run, source, method, earlier.position)
 
 
-def add_rejects(session: Session, file: File, rejects: Iterable[Reject]) -> None:
-    """Write rejects into the ledger; committed with the rows of their record batch."""
-    values = [{"file_id": file.id} | _columns_of(reject) for reject in rejects]
-    if values:
-        session.execute(sa.insert(RejectedRecord), values)
+def add_rejects(session: Session, file: File, rejects: pa.RecordBatch) -> None:
+    """Write rejects, whose columns are named by the attributes of ``RejectedRecord``; committed with their rows."""
+    if not rejects.num_rows:
+        return
+    attributes = sa.inspect(RejectedRecord).columns
+    names = [attributes[name].name for name in rejects.schema.names]
+    rows = rejects.rename_columns(names).append_column("file_id", pa.repeat(pa.scalar(file.id), rejects.num_rows))
+    if session.get_bind().dialect.name == "postgresql":
+        _copy_rejects(session, rows)
+        return
+    # Columns without types: the values are JSON already, which the type of the model would make once more.
+    columns = map(sa.Column, rows.schema.names)
+    table = sa.Table(RejectedRecord.__tablename__, sa.MetaData(), *columns, schema="ledger")
+    session.execute(sa.insert(table), rows.to_pylist())
+
+
+def _copy_rejects(session: Session, rows: pa.RecordBatch) -> None:
+    schema = session.connection().get_execution_options()["schema_translate_map"]["ledger"]
+    types = ["bigint" if pa.types.is_integer(type_) else "text" for type_ in rows.schema.types]
+    copy_in(cursor_of(session), quoted(RejectedRecord.__tablename__, schema), rows, types)
 
 
 def advance(session: Session, file: File, position: Position, counts: Counts) -> None:
@@ -209,11 +225,6 @@ def _reject(kept: RejectedRecord) -> Reject:
         values=kept.values,
         raw=kept.raw,
     )
-
-
-def _columns_of(reject: Reject) -> dict[str, Any]:
-    # As plain strings: psycopg writes an enum by its name.
-    return asdict(reject) | {"phase": reject.phase.value, "reason": str(reject.reason)}
 
 
 def _newest_run_id(session: Session, job: str | None) -> str | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyarrow import types
 
 from etl.mapping.conversion import Converted, Refused
@@ -63,6 +66,31 @@ def source_values(columns: pa.RecordBatch, indices: Sequence[int]) -> list[dict[
     chosen = columns.take(pa.array(indices, pa.int64()))
     texts = [source_texts(column) for column in chosen.columns]
     return [dict(zip(columns.schema.names, cells, strict=True)) for cells in zip(*texts, strict=True)]
+
+
+def source_documents(columns: pa.RecordBatch, indices: Sequence[int] | NDArray[np.int64]) -> pa.Array:
+    """The same as JSON objects, a text each: many rejects at once, without an object of Python for each."""
+    chosen = columns.take(pa.array(indices, pa.int64()))
+    members = [
+        pc.binary_join_element_wise(f"{json.dumps(name)}: ", _json_texts(column), "")
+        for name, column in zip(chosen.schema.names, chosen.columns, strict=True)
+    ]
+    return pc.binary_join_element_wise("{", pc.binary_join_element_wise(*members, ", "), "}", "")
+
+
+_NEEDS_NO_ESCAPE = r"\A[ !#-\[\]-~]*\z"
+
+
+def _json_texts(column: pa.Array) -> pa.Array:
+    """The cells as JSON strings in ASCII, as ``json.dumps`` writes them, or ``null``."""
+    if not types.is_string(column.type):
+        return pa.array([json.dumps(text) for text in source_texts(column)], pa.string())
+    plain = pc.fill_null(pc.match_substring_regex(column, _NEEDS_NO_ESCAPE), True)
+    quoted = pc.fill_null(pc.binary_join_element_wise('"', pc.if_else(plain, column, ""), '"', ""), "null")
+    if plain.true_count == len(plain):
+        return quoted
+    odd = pa.array([json.dumps(text) for text in source_texts(column.filter(pc.invert(plain)))], pa.string())
+    return pc.replace_with_mask(quoted, pc.invert(plain), odd)
 
 
 def source_texts(column: pa.Array) -> list[str | None]:

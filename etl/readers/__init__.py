@@ -6,21 +6,23 @@ import re
 
 from etl.config import Format, Load
 from etl.readers.csv import CsvReader
-from etl.readers.files import Fingerprint, Source, find_sources, fingerprint, format_of, stamp
+from etl.readers.files import Fingerprint, Source, Stamp, find_sources, fingerprint, format_of, stamp
 from etl.readers.parquet import ParquetReader
-from etl.readers.prefetch import prefetched
-from etl.readers.rebatch import cut_every, up_to
+from etl.readers.prefetch import prefetching
+from etl.readers.rebatch import at_most, cut_every, up_to
 from etl.records import Reader
 
 __all__ = [
     "Fingerprint",
     "Source",
+    "Stamp",
+    "at_most",
     "cut_every",
     "find_sources",
     "fingerprint",
     "format_of",
     "open_reader",
-    "prefetched",
+    "prefetching",
     "stamp",
     "up_to",
 ]

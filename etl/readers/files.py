@@ -178,7 +178,10 @@ def fingerprint(source: Source) -> Fingerprint:
         return Fingerprint(file.tell(), digest.hexdigest())
 
 
-def stamp(source: Source) -> tuple[int, int]:
+Stamp = tuple[int, int]
+
+
+def stamp(source: Source) -> Stamp:
     """Size and time of the last change, to see whether a file is written to. Raises SourceError when it is gone."""
     with reading(source.path):
         status = source.location.stat()

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from etl.errors import SourceError
 from etl.records import Position, RecordBatch
 
-BATCH_RECORDS = 16_384
-BATCH_BYTES = 32 * 2**20
+BATCH_RECORDS = 65_536
+BATCH_BYTES = 16 * 2**20
 STREAM_BUFFER = 2**20  # bytes of a column chunk that are read ahead
 
 

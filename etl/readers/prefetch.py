@@ -1,31 +1,38 @@
-"""Reading ahead on another thread, while the one that took the last batch waits for the database."""
+"""Working ahead on another thread, while the one that takes what it makes waits for the database."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
-AHEAD = 2  # batches: enough to even out, few enough to stay small
+AHEAD = 2  # items: enough to even out, few enough to stay small
 
 
-def prefetched(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Item]:
-    """The same items in the same order, up to ``ahead`` of them made on another thread before they are asked for.
+@contextmanager
+def prefetching(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Iterator[Item]]:
+    """The same items in the same order, up to ``ahead`` of them made on another thread, from now on, before they are
+    asked for.
 
-    What making an item raises is raised where the item would have been. Closing the generator ends the thread.
+    What making an item raises is raised where the item would have been. The thread ends with the ``with``.
     """
     source = iter(items)
-    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="etl-reader")
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="etl-ahead")
+    pending = deque(pool.submit(_next, source) for _ in range(ahead))
     try:
-        pending: deque[Future[list[Item]]] = deque(pool.submit(_next, source) for _ in range(ahead))
-        while made := pending.popleft().result():
-            pending.append(pool.submit(_next, source))
-            yield made[0]
+        yield _taken(pool, pending, source)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _taken(pool: ThreadPoolExecutor, pending: deque[Future[list[Item]]], source: Iterator[Item]) -> Iterator[Item]:
+    while made := pending.popleft().result():
+        pending.append(pool.submit(_next, source))
+        yield made[0]
 
 
 def _next(source: Iterator[Item]) -> list[Item]:

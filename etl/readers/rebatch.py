@@ -22,6 +22,15 @@ def cut_every(rows: int, open_rows: int, batches: Iterator[RecordBatch]) -> Iter
         room = room - len(records.numbers) or rows
 
 
+def at_most(rows: int, batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:
+    """``batches`` cut so that none of them has more than ``rows`` rows."""
+    for records in batches:
+        while len(records.numbers) > rows:
+            head, records = split_rows(records, rows)
+            yield head
+        yield records
+
+
 def up_to(number: int, batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:
     """The records up to the one with this number; what comes behind is not read."""
     for records in batches:

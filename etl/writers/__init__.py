@@ -9,7 +9,7 @@ import pyarrow as pa
 from sqlalchemy.orm import Session
 
 from etl.config import Method
-from etl.database import CatalogEntry, Target
+from etl.database import CatalogEntry, Encoded, Target
 from etl.errors import ConfigError
 from etl.records import Outcome
 from etl.writers.bulk import HalvingBulkWriter, SqliteBulkWriter
@@ -28,7 +28,15 @@ class Writer(Protocol):
     @property
     def method(self) -> str: ...
 
-    def write(self, session: Session, rows: pa.RecordBatch) -> Outcome: ...
+    @property
+    def piece_rows(self) -> int:
+        """The most rows that it is to be given at once."""
+
+    def encode(self, rows: pa.RecordBatch) -> Encoded | None:
+        """What can be done for ``rows`` without the database, so on any thread; None where there is nothing."""
+
+    def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
+        """Say what became of ``rows``. ``encoded`` is what ``encode`` has made of them, if it was asked before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
-from etl.database import Target
+from etl.database import Encoded, Target
 from etl.errors import TargetError
 from etl.records import Outcome, Refusal
-from etl.writers.refusing import null_key_refusals, refusal
+from etl.writers.refusing import grouped, null_key_refusals, refusal
 from etl.writers.values import Values, row_tuples, row_values
 
 SINGLE_ROWS = 16  # a piece of so few rows, or fewer, that fails is settled row by row: halves would cost more
@@ -36,14 +36,18 @@ class HalvingBulkWriter:
     """Settles a piece that fails by halves: no driver fact is needed but "something in it was refused"."""
 
     method: ClassVar[str] = "bulk"
+    piece_rows: ClassVar[int] = 20_000
     target: Target
 
-    def write(self, session: Session, rows: pa.RecordBatch) -> Outcome:
+    def encode(self, rows: pa.RecordBatch) -> None:
+        """Nothing: the driver is given Python's values."""
+
+    def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
         """Insert the rows in order; refused ones leave no trace. Nothing is committed."""
         refused = null_key_refusals(rows, self.target)
         piece = [(index, row) for index, row in enumerate(row_values(rows, self.target)) if index not in refused]
         settled = self._settle(session, piece) if piece else ()
-        return Outcome(rows.num_rows, (*refused.values(), *settled))
+        return Outcome(rows.num_rows, grouped([*refused.values(), *settled]))
 
     def _settle(self, session: Session, piece: Sequence[_PlacedRow]) -> Iterator[Refusal]:
         """Write ``piece``; yield the refusals. The first half is settled before the second one is tried.
@@ -80,9 +84,13 @@ class SqliteBulkWriter:
     """
 
     method: ClassVar[str] = "bulk"
+    piece_rows: ClassVar[int] = 20_000
     target: Target
 
-    def write(self, session: Session, rows: pa.RecordBatch) -> Outcome:
+    def encode(self, rows: pa.RecordBatch) -> None:
+        """Nothing: the driver is given Python's values."""
+
+    def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
         """Insert the rows in order; refused ones leave no trace. Nothing is committed."""
         refused = null_key_refusals(rows, self.target)
         values = list(row_tuples(rows, self.target))
@@ -95,7 +103,7 @@ class SqliteBulkWriter:
                 refusal(error, places[at], dict(zip(names, values[at], strict=True)), session, self.target)
                 for at, error in self._refused(session, names, values)
             ]
-        return Outcome(rows.num_rows, (*refused.values(), *found))
+        return Outcome(rows.num_rows, grouped([*refused.values(), *found]))
 
     def _refused(
         self, session: Session, names: Sequence[str], values: list[_Row]

@@ -10,7 +10,7 @@ fail: optimistic with the piece, exact with the failure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,85 +20,154 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from etl.database import CatalogEntry, Fate, Target, fault_of
-from etl.records import Outcome, Refusal
+from etl.database import (
+    CHUNK_ROWS,
+    CatalogEntry,
+    Encoded,
+    Fate,
+    Target,
+    copy_blocks,
+    cursor_of,
+    encode,
+    encode_kept,
+    fault_of,
+)
+from etl.records import Outcome, Refused
 from etl.writers.bulk import HalvingBulkWriter
-from etl.writers.encoding import copy_in, cursor_of, quoted
-from etl.writers.screening import Screen
+from etl.writers.screening import Screen, marked
 from etl.writers.settling import ServerSettler
+
+DISTRUST = 8  # pieces that are settled from the start, after one of which most parts had to be
 
 
 @dataclass(frozen=True, slots=True)
+class _Piece:
+    """Rows and their encoding; ``start`` is the place of the first one among the rows that were given."""
+
+    rows: pa.RecordBatch
+    encoded: Encoded
+    start: int = 0
+
+    def parts(self) -> Iterator[_Piece]:
+        """A piece for each chunk of the encoding."""
+        for number in range(len(self.encoded.chunks)):
+            start = number * CHUNK_ROWS
+            yield _Piece(self.rows.slice(start, CHUNK_ROWS), self.encoded.part(number), self.start + start)
+
+
+class _SuspectWritten(Exception):
+    """A row that was to be refused was not: it may be in the way of one before it, so all goes in order."""
+
+
+@dataclass
 class CopyWriter:
     """Sends pieces by COPY; for a target on which that would not be exact, settles each one on the server."""
 
     method: ClassVar[str] = "copy"
+    piece_rows: ClassVar[int] = 100_000
     target: Target
     catalog: CatalogEntry
     settler: ServerSettler
     screen: Screen
+    _distrusted: int = 0  # pieces that are still to be settled from the start
 
-    def write(self, session: Session, rows: pa.RecordBatch) -> Outcome:
+    def encode(self, rows: pa.RecordBatch) -> Encoded:
+        """The data of a COPY of ``rows``."""
+        return encode(rows, self._types(rows))
+
+    def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
         """Insert the rows, with the verdicts of the row loop; refused ones leave no row. Nothing is committed."""
-        refusals = None if self.catalog.obstacles else self._write_screened(session, rows)
-        if refusals is None:
-            refusals = self._settle(session, rows, np.arange(rows.num_rows))
-            self.screen.notice(refusals)
-        return Outcome(rows.num_rows, tuple(refusals))
+        piece = _Piece(rows, encoded or self.encode(rows))
+        if self.catalog.obstacles or self._distrusted:
+            self._distrusted = max(0, self._distrusted - 1)
+            return Outcome(rows.num_rows, self._settle(session, piece), settled=1)
+        refused = self._try(session, piece)
+        if refused is not None:
+            return Outcome(rows.num_rows, refused)
+        return self._write_parts(session, piece)
 
-    def _write_screened(self, session: Session, rows: pa.RecordBatch) -> list[Refusal] | None:
-        """The refusals, if everything went as the screen foresaw; else None, and nothing was written.
+    def _write_parts(self, session: Session, piece: _Piece) -> Outcome:
+        """The piece in parts, in order: those that cannot be copied are settled before the next one is tried."""
+        found: list[Refused] = []
+        settled, parts = 0, list(piece.parts())
+        for part in parts:
+            refused = self._try(session, part)
+            if refused is None:
+                refused, settled = self._settle(session, part), settled + 1
+            found += refused
+        self._distrusted = DISTRUST if settled > len(parts) // 2 else 0
+        return Outcome(piece.rows.num_rows, tuple(found), settled)
 
-        Suspects are tried before the clean rows: they will be refused by what they hold themselves, or by the lack of
-        a parent, whatever is in the table. Were one of them written, it might be in the way of a row before it, so
-        the piece is settled in order then.
+    def _try(self, session: Session, piece: _Piece) -> tuple[Refused, ...] | None:
+        """What was refused, if COPY took the rest; else None, and nothing was written.
+
+        A constraint that makes COPY fail is screened for, and the piece tried again: once for each at most.
         """
-        screened = self.screen.screen(session, rows)
-        repeats = screened.certain_repeats()
-        suspects = sorted(screened.suspects - screened.there.keys())
-        clean = np.delete(np.arange(rows.num_rows), sorted(screened.unclean))
-        if repeats is None:
-            return None
-        with session.begin_nested() as savepoint:
-            refused = self._settle(session, rows, np.array(suspects, dtype=np.int64))
-            if len(refused) == len(suspects) and self._copy(session, rows, clean):
-                return [*screened.there.values(), *repeats.values(), *refused]
-            savepoint.rollback()
-        return None
+        while True:
+            try:
+                with session.begin_nested():
+                    return self._screened(session, piece)
+            except _SuspectWritten:
+                return None
+            except psycopg.Error as error:
+                fault = fault_of(error)
+                if fault.fate is not Fate.REFUSE:
+                    raise
+                if not self.screen.suspect(fault, piece.rows.schema.names):
+                    return None
 
-    def _copy(self, session: Session, rows: pa.RecordBatch, places: NDArray[np.int64]) -> bool:
-        """Whether a COPY of these rows was taken; if not, it has been rolled back to its savepoint."""
-        types = [self.catalog.types[name] for name in rows.schema.names]
-        try:
-            with session.begin_nested():
-                copy_in(cursor_of(session), quoted(self.target), _chosen(rows, places), types)
-        except psycopg.Error as error:
-            if fault_of(error).fate is not Fate.REFUSE:
-                raise
-            return False
-        return True
+    def _screened(self, session: Session, piece: _Piece) -> tuple[Refused, ...]:
+        """What was refused; COPY has taken the rest. Raises what COPY raises, or _SuspectWritten.
 
-    def _settle(self, session: Session, rows: pa.RecordBatch, places: NDArray[np.int64]) -> list[Refusal]:
-        """Settle the rows at ``places`` on the server, by halves where it cannot even stage them."""
-        if not len(places):
-            return []
-        piece = _chosen(rows, places)
-        found: Sequence[Refusal] | None = None
-        if self.catalog.may_stage:
-            found = self._settle_on_the_server(session, piece)
+        Suspects are tried before the others: they will be refused by what they hold themselves, or by the lack of a
+        parent, whatever is in the table.
+        """
+        screened = self.screen.screen(session, piece.rows)
+        suspects = np.flatnonzero(screened.suspects)
+        tried = self._settle(session, _Piece(_chosen(piece.rows, suspects), _NOTHING)) if len(suspects) else ()
+        refused = tuple(Refused(suspects[group.places], group.cause) for group in tried)
+        if sum(len(group.places) for group in refused) < len(suspects):
+            raise _SuspectWritten
+        refused = (*refused, *screened.there, *screened.repeats())
+        self._copy(session, piece, marked(piece.rows.num_rows, refused))
+        return _moved(refused, piece.start)
+
+    def _copy(self, session: Session, piece: _Piece, is_refused: NDArray[np.bool_]) -> None:
+        types = self._types(piece.rows)
+        blocks: Iterable[bytes] = piece.encoded
+        if is_refused.all():
+            return
+        if is_refused.any():
+            blocks = encode_kept(piece.rows, types, piece.encoded, ~is_refused)
+        copy_blocks(cursor_of(session), self.target.quoted_name, piece.rows.schema, types, blocks)
+
+    def _settle(self, session: Session, piece: _Piece) -> tuple[Refused, ...]:
+        """Settle the rows on the server, or by halves where it cannot even stage them."""
+        found = self._settle_on_the_server(session, piece.rows) if self.catalog.may_stage else None
         if found is None:
-            found = HalvingBulkWriter(self.target).write(session, piece).refusals
-        return [refusal.at(int(places[refusal.index])) for refusal in found]
+            found = HalvingBulkWriter(self.target).write(session, piece.rows).refused
+        return _moved(found, piece.start)
 
-    def _settle_on_the_server(self, session: Session, piece: pa.RecordBatch) -> list[Refusal] | None:
+    def _settle_on_the_server(self, session: Session, rows: pa.RecordBatch) -> tuple[Refused, ...] | None:
         try:
             with session.begin_nested():
-                return self.settler.settle(cursor_of(session), piece)
+                return self.settler.settle(cursor_of(session), rows)
         except psycopg.Error as error:
             if fault_of(error).fate is not Fate.REFUSE:
                 raise
             return None
+
+    def _types(self, rows: pa.RecordBatch) -> list[str]:
+        return [self.catalog.types[name] for name in rows.schema.names]
+
+
+_NOTHING = Encoded(b"", (), b"")
 
 
 def _chosen(rows: pa.RecordBatch, places: NDArray[np.int64]) -> pa.RecordBatch:
-    return rows if len(places) == rows.num_rows else rows.take(pa.array(places, pa.int64()))
+    return rows if len(places) == rows.num_rows else rows.take(pa.array(places))
+
+
+def _moved(groups: Iterable[Refused], start: int) -> tuple[Refused, ...]:
+    """The same, by their places among the rows of which these are a part."""
+    return tuple(Refused(group.places + start, group.cause) for group in groups)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, StatementError
 from sqlalchemy.orm import Session
 
 from etl.database import Fate, Target, fault_of
-from etl.records import Column, Reason, Refusal
+from etl.records import Cause, Column, Reason, Refusal, Refused
 
 
 def refusal(error: Exception, index: int, values: Mapping[str, Any], session: Session, target: Target) -> Refusal:
@@ -29,7 +30,15 @@ def refusal(error: Exception, index: int, values: Mapping[str, Any], session: Se
         constraint = _unique_name(fault.columns, target)
     if constraint is None and fault.reason is Reason.FOREIGN_KEY:
         constraint = _broken_foreign_key(values, session, target)
-    return Refusal(index, fault.reason, fault.message, fault.sqlstate, constraint, fault.column)
+    return Refusal(index, Cause(fault.reason, fault.message, fault.sqlstate, constraint, fault.column))
+
+
+def grouped(refusals: Iterable[Refusal]) -> tuple[Refused, ...]:
+    """The refusals by their cause."""
+    places: dict[Cause, list[int]] = {}
+    for refusal in refusals:
+        places.setdefault(refusal.cause, []).append(refusal.index)
+    return tuple(Refused(np.array(found, dtype=np.int64), cause) for cause, found in places.items())
 
 
 def null_key_refusals(rows: pa.RecordBatch, target: Target) -> dict[int, Refusal]:
@@ -41,18 +50,18 @@ def null_key_refusals(rows: pa.RecordBatch, target: Target) -> dict[int, Refusal
     if target.dialect != "sqlite":
         return {}
     keys = [column for column in target.columns if column.is_primary_key]
-    return {
-        index: Refusal(index, Reason.NOT_NULL, f"{key.name} is NULL in the primary key", "23502", column=key.name)
-        for key in reversed(keys)
-        for index in _nulls(rows, key)
-    }
+    return {index: Refusal(index, _null_key(key)) for key in reversed(keys) for index in _nulls(rows, key)}
+
+
+def _null_key(key: Column) -> Cause:
+    return Cause(Reason.NOT_NULL, f"{key.name} is NULL in the primary key", "23502", column=key.name)
 
 
 def _users_refusal(error: Exception, index: int) -> Refusal:
     """A validator or a type of the user's mapped class said no before the database saw the row."""
     if isinstance(error, StatementError):
-        return Refusal(index, Reason.TYPE, str(error.orig))
-    return Refusal(index, Reason.CHECK, str(error))
+        return Refusal(index, Cause(Reason.TYPE, str(error.orig)))
+    return Refusal(index, Cause(Reason.CHECK, str(error)))
 
 
 def _nulls(rows: pa.RecordBatch, key: Column) -> Iterable[int]:

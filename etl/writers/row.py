@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
-from etl.database import Target
+from etl.database import Encoded, Target
 from etl.records import Outcome
-from etl.writers.refusing import null_key_refusals, refusal
+from etl.writers.refusing import grouped, null_key_refusals, refusal
 from etl.writers.values import Values, row_values
 
 
@@ -21,9 +21,13 @@ class RowWriter:
     """Adds each row as an object of the mapped class, in a savepoint of its own."""
 
     method: ClassVar[str] = "row"
+    piece_rows: ClassVar[int] = 1_000
     target: Target
 
-    def write(self, session: Session, rows: pa.RecordBatch) -> Outcome:
+    def encode(self, rows: pa.RecordBatch) -> None:
+        """Nothing: the driver is given Python's values."""
+
+    def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
         """Insert the rows in order; a refused one is rolled back to its savepoint. Nothing is committed."""
         refused = null_key_refusals(rows, self.target)
         for index, values in enumerate(row_values(rows, self.target)):
@@ -34,7 +38,7 @@ class RowWriter:
                     session.add(self._row(values))  # flushed on leaving
             except (IntegrityError, DataError, StatementError, ValueError) as error:
                 refused[index] = refusal(error, index, values, session, self.target)
-        return Outcome(rows.num_rows, tuple(refused.values()))
+        return Outcome(rows.num_rows, grouped(refused.values()))
 
     def _row(self, values: Values) -> object:
         """A new, transient object: pending after ``add``, persistent once flushed, transient again when refused.
@@ -59,9 +63,13 @@ class CoreRowWriter:
     """
 
     method: ClassVar[str] = "row"
+    piece_rows: ClassVar[int] = 1_000
     target: Target
 
-    def write(self, session: Session, rows: pa.RecordBatch) -> Outcome:
+    def encode(self, rows: pa.RecordBatch) -> None:
+        """Nothing: the driver is given Python's values."""
+
+    def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
         """Insert the rows in order; a refused one is rolled back to its savepoint. Nothing is committed."""
         refused = null_key_refusals(rows, self.target)
         insert = sa.insert(self.target.table)
@@ -73,4 +81,4 @@ class CoreRowWriter:
                     session.execute(insert, values)
             except (IntegrityError, DataError) as error:
                 refused[index] = refusal(error, index, values, session, self.target)
-        return Outcome(rows.num_rows, tuple(refused.values()))
+        return Outcome(rows.num_rows, grouped(refused.values()))

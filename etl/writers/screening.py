@@ -3,66 +3,147 @@
 A constraint comes under suspicion when it has refused a row, and is let go when it finds nothing any more. A screen
 saves COPY from failing, and the table from dead tuples; what it says is taken for a verdict in one case only: a key
 that is there already, by the database's own equality. All other suspects are tried, and their refusal is the verdict.
+
+Each value is asked about once in a piece, however many rows hold it, and a key only where it may be there: not when it
+lies outside the least and the greatest one of the table.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 from psycopg import Cursor, sql
 from sqlalchemy.orm import Session
 
-from etl.database import CatalogEntry, Check, Fate, ParentKey, Target, UniqueKey, fault_of
-from etl.records import Reason, Refusal
-from etl.writers.encoding import copy_in, cursor_of, quoted
+from etl.database import (
+    CatalogEntry,
+    Check,
+    Fate,
+    Fault,
+    ParentKey,
+    Target,
+    UniqueKey,
+    copy_in,
+    cursor_of,
+    fault_of,
+)
+from etl.records import Cause, Reason, Refused
 
 PATIENCE = 8  # pieces without a find, after which a constraint is no longer screened
 
 Screenable = UniqueKey | Check | ParentKey
+Places = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+NO_KEY = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """The rows of a piece by their key: rows of one class have the same; ``NO_KEY`` where a NULL is in it."""
+
+    constraint: str
+    classes: Places
 
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """What is to be expected of the rows of a piece, by their place in it.
+    """What is to be expected of the rows of a piece.
 
-    ``there``: the key is in the table. ``suspects``: a CHECK, NOT NULL or foreign key will refuse the row.
-    ``repeats``: an earlier row of the piece has the key; each first row with it, and the constraint.
+    ``there``: the key is in the table, no row twice. ``suspects``: others, which a CHECK, NOT NULL or foreign key will
+    refuse. ``keyed``: which rows have the same key, for each unique key that was asked about.
     """
 
-    there: dict[int, Refusal] = field(default_factory=dict)
-    suspects: set[int] = field(default_factory=set)
-    repeats: dict[int, list[tuple[int, str]]] = field(default_factory=dict)
+    there: tuple[Refused, ...]
+    suspects: Mask
+    keyed: tuple[Keyed, ...]
 
-    @property
-    def unclean(self) -> frozenset[int]:
-        """The places of all rows that something was found about."""
-        return frozenset(self.there.keys() | self.suspects | self.repeats.keys())
+    def are_there(self) -> Mask:
+        return marked(len(self.suspects), self.there)
 
-    def certain_repeats(self) -> dict[int, Refusal] | None:
-        """The duplicates within the piece if all clean rows are written; None where that is open.
+    def repeats(self) -> tuple[Refused, ...]:
+        """The rows whose key an earlier row of the piece holds, if all that is not refused or repeated is written.
 
-        A key is held by its first row, unless that row is not clean itself: then it may be refused and a later one be
-        written, which only doing it in order can tell.
+        In order, since a row that is refused for one key holds none of its others: a later one may have them.
         """
-        certain, unclean = {}, self.unclean
-        for place in self.repeats.keys() - self.there.keys() - self.suspects:
-            held = next((name for first, name in self.repeats[place] if first not in unclean), None)
-            if held is None:
-                return None
-            certain[place] = duplicate(place, held)
-        return certain
+        is_out = self.suspects | self.are_there()
+        held: list[set[int]] = [set() for _ in self.keyed]
+        found: list[list[int]] = [[] for _ in self.keyed]
+        for place, *classes in self._rows_that_share_a_key(is_out):
+            refusing = next((n for n, class_ in enumerate(classes) if class_ != NO_KEY and class_ in held[n]), None)
+            if refusing is not None:
+                found[refusing].append(place)
+                continue
+            for holders, class_ in zip(held, classes, strict=True):
+                holders.add(class_)
+        return tuple(
+            Refused(np.array(places, dtype=np.int64), duplicate(key.constraint))
+            for key, places in zip(self.keyed, found, strict=True)
+            if places
+        )
+
+    def _rows_that_share_a_key(self, is_out: Mask) -> list[tuple[int, ...]]:
+        """The place and the classes of each row that is not out and has a key in common with another such row."""
+        sharing = np.zeros(len(is_out), dtype=np.bool_)
+        for key in self.keyed:
+            counted = (key.classes != NO_KEY) & ~is_out
+            sizes = np.bincount(key.classes[counted], minlength=1)
+            sharing[counted] |= sizes[key.classes[counted]] > 1
+        places = np.flatnonzero(sharing)
+        return list(zip(places.tolist(), *(key.classes[places].tolist() for key in self.keyed), strict=True))
 
 
-def duplicate(place: int, constraint: str) -> Refusal:
-    """The refusal of a row whose key is held by another one, in PostgreSQL's words."""
+def marked(rows: int, groups: Sequence[Refused]) -> Mask:
+    """A mask of the refused among so many rows."""
+    mask = np.zeros(rows, dtype=np.bool_)
+    for group in groups:
+        mask[group.places] = True
+    return mask
+
+
+def duplicate(constraint: str) -> Cause:
+    """Why a row is refused whose key is held by another one, in PostgreSQL's words."""
     message = f'duplicate key value violates unique constraint "{constraint}"'
-    return Refusal(place, Reason.UNIQUE, message, "23505", constraint)
+    return Cause(Reason.UNIQUE, message, "23505", constraint)
+
+
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """The distinct values among some columns of a piece: ``codes`` has the value of each row, ``firsts`` of each
+    value the first row with it.
+
+    Values are told apart by their bits. So two that are the same here are the same to the database, but not the
+    reverse; and floats are not told apart at all, since 0.0 and -0.0 are one value to Arrow.
+    """
+
+    codes: Places
+    firsts: Places
+
+    @classmethod
+    def of(cls, columns: Sequence[pa.Array]) -> Self:
+        rows = len(columns[0])
+        if any(pa.types.is_floating(column.type) for column in columns):
+            return cls(np.arange(rows), np.arange(rows))
+        codes, *others = map(_codes, columns)
+        for more in others:
+            codes = _codes(pa.array(codes * (int(more.max(initial=0)) + 1) + more))
+        firsts = np.empty(int(codes.max(initial=-1)) + 1, dtype=np.int64)
+        firsts[codes[::-1]] = np.arange(rows - 1, -1, -1)  # what is assigned last stays: the first row
+        return cls(codes, firsts)
+
+
+def _codes(column: pa.Array) -> Places:
+    """For each cell the number of its value, from 0, in the order in which they come; NULL is a value here."""
+    codes: Places = column.dictionary_encode(null_encoding="encode").indices.to_numpy().astype(np.int64)
+    return codes
 
 
 @dataclass
@@ -71,89 +152,197 @@ class Screen:
 
     target: Target
     catalog: CatalogEntry
-    _idle: dict[str, int] = field(default_factory=dict)  # by constraint: pieces since its last find
+    _idle: dict[str, int] = field(default_factory=dict)  # by constraint under suspicion: pieces since its last find
+    _silent: set[str] = field(default_factory=set)  # constraints that could not be asked about
 
-    def notice(self, refusals: Iterable[Refusal]) -> None:
-        """Screen from now on for the constraints that have refused a row."""
-        failed = {refusal.constraint for refusal in refusals}
-        self._idle |= {known.name: 0 for known in self.catalog.screenable if known.name in failed}
+    def suspect(self, fault: Fault, columns: Sequence[str]) -> bool:
+        """Ask from now on about the constraint that has failed for rows with ``columns``.
+
+        False where that is no help: it is asked about already, or cannot be.
+        """
+        known = next((one for one in self.catalog.screenable if one.name == fault.constraint), None)
+        if known is None or known.name in self._idle | dict.fromkeys(self._silent):
+            return False
+        if not set(known.columns) <= set(columns):
+            return False
+        self._idle[known.name] = 0
+        return True
 
     def screen(self, session: Session, rows: pa.RecordBatch) -> Screened:
-        """What is to be expected of ``rows``: nothing, as long as no constraint is under suspicion."""
-        screened = Screened(suspects=self._nulls(rows))
-        active = [known for known in self._active() if set(known.columns) <= set(rows.schema.names)]
-        if not active:
-            return screened
-        try:
-            with session.begin_nested():
-                self._ask(cursor_of(session), rows, active, screened)
-        except psycopg.Error as error:
-            if fault_of(error).fate is not Fate.REFUSE:
-                raise
-            self._idle.clear()  # a value that cannot be staged, a CHECK that divides by zero: the piece is settled
-        return screened
+        """What is to be expected of ``rows``: NULLs where none may be, and what the suspected constraints say."""
+        suspects = self._nulls(rows)
+        is_there = np.zeros(rows.num_rows, dtype=np.bool_)
+        there: list[Refused] = []
+        keyed: list[Keyed] = []
+        for known in self._under_suspicion(rows.schema.names):
+            answer = self._asked(session, rows, known)
+            if isinstance(answer, KeyAnswer):
+                places = np.flatnonzero(answer.is_there & ~is_there)
+                there += [Refused(places, duplicate(known.name))] if len(places) else []
+                is_there |= answer.is_there
+                keyed.append(Keyed(known.name, answer.classes))
+            elif answer is not None:
+                suspects |= answer
+        return Screened(tuple(there), suspects & ~is_there, tuple(keyed))
 
-    def _active(self) -> list[Screenable]:
-        return [known for known in self.catalog.screenable if known.name in self._idle]
+    def _under_suspicion(self, columns: Sequence[str]) -> list[Screenable]:
+        return [
+            known
+            for known in self.catalog.screenable
+            if known.name in self._idle and set(known.columns) <= set(columns)
+        ]
 
-    def _nulls(self, rows: pa.RecordBatch) -> set[int]:
+    def _nulls(self, rows: pa.RecordBatch) -> Mask:
         """NULLs where the catalog says NOT NULL need no question."""
-        found: set[int] = set()
+        found = np.zeros(rows.num_rows, dtype=np.bool_)
         for name in self.catalog.required & set(rows.schema.names):
             values = rows.column(name)
             if values.null_count:
-                found.update(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False)).tolist())
+                found |= values.is_null().to_numpy(zero_copy_only=False)
         return found
 
-    def _ask(self, cursor: Cursor[Any], rows: pa.RecordBatch, active: Sequence[Screenable], screened: Screened) -> None:
-        stage = self._stage(cursor, rows, sorted({column for known in active for column in known.columns}))
-        for known in active:
-            found = self._find(cursor, stage, known, screened)
-            self._idle[known.name] = 0 if found else self._idle[known.name] + 1
-            if self._idle[known.name] >= PATIENCE:
-                del self._idle[known.name]
+    def _asked(self, session: Session, rows: pa.RecordBatch, known: Screenable) -> KeyAnswer | Mask | None:
+        """The answer about one constraint; None where asking failed, which says nothing about the rows.
 
-    def _stage(self, cursor: Cursor[Any], rows: pa.RecordBatch, names: Sequence[str]) -> sql.Identifier:
-        """The columns ``names`` in a temporary table, with their own types and collations: these say what is equal."""
-        digest = hashlib.sha256(repr((self.catalog.oid, *names)).encode()).hexdigest()[:16]
+        A CHECK may divide by zero, collations may not be comparable: then it is not asked about any more.
+        """
+        try:
+            with session.begin_nested():
+                answer = _Question(cursor_of(session), self.target, self.catalog, rows, known).answer()
+        except psycopg.Error as error:
+            if fault_of(error).fate is Fate.RETRY:
+                raise
+            del self._idle[known.name]
+            self._silent.add(known.name)
+            return None
+        self._idle[known.name] = 0 if answer.any() else self._idle[known.name] + 1
+        if self._idle[known.name] >= PATIENCE:
+            del self._idle[known.name]
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAnswer:
+    """Which rows have a key that is in the table, and the class of each row by its key."""
+
+    is_there: Mask
+    classes: Places
+
+    def any(self) -> bool:
+        """Whether anything was found: a key that is there, or two rows with the same one."""
+        held = self.classes[self.classes != NO_KEY]
+        return bool(self.is_there.any()) or bool((np.bincount(held, minlength=1) > 1).any())
+
+
+class _Question:
+    """One constraint, asked about the distinct values that a piece holds in its columns."""
+
+    def __init__(
+        self, cursor: Cursor[Any], target: Target, catalog: CatalogEntry, rows: pa.RecordBatch, known: Screenable
+    ) -> None:
+        self._cursor = cursor
+        self._target = target
+        self._catalog = catalog
+        self._known = known
+        columns = [rows.column(name) for name in known.columns]
+        self._distinct = Distinct.of(columns)
+        firsts = pa.array(self._distinct.firsts)
+        self._values = pa.RecordBatch.from_arrays([column.take(firsts) for column in columns], list(known.columns))
+
+    def answer(self) -> KeyAnswer | Mask:
+        """For a unique key its holders and its classes; for another constraint which rows it will refuse."""
+        known = self._known
+        if isinstance(known, UniqueKey):
+            return self._key_answer(known)
+        stage = self._staged(np.arange(self._values.num_rows))
+        found = self._codes_found(_broken_check(stage, known) if isinstance(known, Check) else _orphans(stage, known))
+        return self._rows_with(found)
+
+    def _key_answer(self, key: UniqueKey) -> KeyAnswer:
+        given = np.ones(self._values.num_rows, dtype=np.bool_)
+        for column in self._values.columns:
+            given &= column.is_valid().to_numpy(zero_copy_only=False)
+        is_loose = not self._catalog.loose.isdisjoint(key.columns)
+        asked = np.flatnonzero(given if is_loose else given & self._may_be_there(key))
+        classes = np.where(given, np.arange(len(given)), NO_KEY)
+        there = np.zeros(len(given), dtype=np.bool_)
+        if len(asked):
+            stage = self._staged(asked)
+            there = self._codes_found(_there(stage, self._target.quoted_name, key))
+            for code, first in self._cursor.execute(_equal(stage, key)) if is_loose else ():
+                classes[code] = first
+        return KeyAnswer(self._rows_with(there), classes[self._distinct.codes])
+
+    def _may_be_there(self, key: UniqueKey) -> Mask:
+        """By the range of the first column, which an index on it gives away at once."""
+        everything = np.ones(self._values.num_rows, dtype=np.bool_)
+        if not pa.types.is_integer(self._values.column(0).type):
+            return everything
+        least, greatest = self._cursor.execute(_range(self._target.quoted_name, key)).fetchone() or (None, None)
+        if least is None:
+            return ~everything
+        first = self._values.column(0).cast(pa.int64())
+        inside = pc.and_(pc.greater_equal(first, least), pc.less_equal(first, greatest))
+        mask: Mask = pc.fill_null(inside, False).to_numpy(zero_copy_only=False)
+        return mask
+
+    def _codes_found(self, query: sql.Composed) -> Mask:
+        found = np.zeros(self._values.num_rows, dtype=np.bool_)
+        found[[code for (code,) in self._cursor.execute(query)]] = True
+        return found
+
+    def _rows_with(self, codes: Mask) -> Mask:
+        mask: Mask = codes[self._distinct.codes]
+        return mask
+
+    def _staged(self, codes: Places) -> sql.Identifier:
+        """Those values in a temporary table, with their own types and collations: these say what is equal."""
+        names = self._values.schema.names
+        digest = hashlib.sha256(repr((self._catalog.oid, *names)).encode()).hexdigest()[:16]
         stage = sql.Identifier("pg_temp", f"etl_screen_{digest}")
         columns = sql.SQL(", ").join(map(sql.Identifier, names))
-        known = cursor.execute("SELECT to_regclass(%s)", [stage.as_string(cursor)]).fetchone()
+        known = self._cursor.execute("SELECT to_regclass(%s)", [stage.as_string(self._cursor)]).fetchone()
         if known is not None and known[0] is not None:
-            cursor.execute(sql.SQL("TRUNCATE {}").format(stage))
+            self._cursor.execute(sql.SQL("TRUNCATE {}").format(stage))
         else:
-            made = "CREATE TEMP TABLE {} AS SELECT 0 AS etl_ordinal, {} FROM {} WITH NO DATA"
-            cursor.execute(sql.SQL(made).format(stage, columns, quoted(self.target)))
-        ordinals = pa.array(np.arange(rows.num_rows, dtype=np.int32))
+            made = "CREATE TEMP TABLE {} AS SELECT 0 AS etl_code, {} FROM {} WITH NO DATA"
+            self._cursor.execute(sql.SQL(made).format(stage, columns, self._target.quoted_name))
+        chosen = self._values if len(codes) == self._values.num_rows else self._values.take(pa.array(codes))
         staged = pa.RecordBatch.from_arrays(
-            [ordinals, *(rows.column(name) for name in names)], names=["etl_ordinal", *names]
+            [pa.array(codes.astype(np.int32)), *chosen.columns], names=["etl_code", *names]
         )
-        copy_in(cursor, stage, staged, ["integer", *(self.catalog.types[name] for name in names)])
+        copy_in(self._cursor, stage, staged, ["integer", *(self._catalog.types[name] for name in names)])
         return stage
 
-    def _find(self, cursor: Cursor[Any], stage: sql.Identifier, known: Screenable, screened: Screened) -> bool:
-        if not isinstance(known, UniqueKey):
-            query = _broken_check(stage, known) if isinstance(known, Check) else _orphans(stage, known)
-            found = [place for (place,) in cursor.execute(query)]
-            screened.suspects.update(found)
-            return bool(found)
-        there = cursor.execute(self._there(stage, known)).fetchall()
-        for (place,) in there:
-            screened.there.setdefault(place, duplicate(place, known.name))
-        repeats = cursor.execute(_repeats(stage, known)).fetchall()
-        for place, first in repeats:
-            screened.repeats.setdefault(place, []).append((first, known.name))
-        return bool(there or repeats)
 
-    def _there(self, stage: sql.Identifier, key: UniqueKey) -> sql.Composed:
-        """ONLY: a unique constraint reaches into the partitions of its table, not into tables that inherit from it."""
-        only = sql.SQL("" if self.catalog.is_partitioned else "ONLY")
-        return sql.SQL("SELECT s.etl_ordinal FROM {} s, LATERAL ({}) there").format(
-            stage, _matching(only, quoted(self.target), key.columns, key.columns)
-        )
+def _there(stage: sql.Identifier, target: sql.Identifier, key: UniqueKey) -> sql.Composed:
+    """ONLY: a unique index knows nothing of the tables that inherit from its own."""
+    there = _matching(sql.SQL("ONLY {}").format(target), key.columns, key.columns)
+    return sql.SQL("SELECT s.etl_code FROM {} s, LATERAL ({}) there").format(stage, there)
 
 
-def _matching(only: sql.SQL, table: sql.Composable, columns: Sequence[str], staged: Sequence[str]) -> sql.Composed:
+def _range(target: sql.Identifier, key: UniqueKey) -> sql.Composed:
+    return sql.SQL("SELECT min({0}), max({0}) FROM ONLY {1}").format(sql.Identifier(key.columns[0]), target)
+
+
+def _equal(stage: sql.Identifier, key: UniqueKey) -> sql.Composed:
+    columns = sql.SQL(", ").join(map(sql.Identifier, key.columns))
+    return sql.SQL("SELECT etl_code, min(etl_code) OVER (PARTITION BY {}) FROM {}").format(columns, stage)
+
+
+def _broken_check(stage: sql.Identifier, check: Check) -> sql.Composed:
+    return sql.SQL("SELECT etl_code FROM {} WHERE NOT ({})").format(stage, sql.SQL(check.expression))
+
+
+def _orphans(stage: sql.Identifier, key: ParentKey) -> sql.Composed:
+    given = sql.SQL(" AND ").join(sql.SQL("s.{} IS NOT NULL").format(sql.Identifier(name)) for name in key.columns)
+    parent = _matching(sql.Identifier(key.parent_schema, key.parent), key.parent_columns, key.columns)
+    return sql.SQL("SELECT s.etl_code FROM {} s LEFT JOIN LATERAL ({}) p ON true WHERE {} AND p.found IS NULL").format(
+        stage, parent, given
+    )
+
+
+def _matching(table: sql.Composable, columns: Sequence[str], staged: Sequence[str]) -> sql.Composed:
     """One row of ``table`` with the staged values.
 
     LIMIT 1 keeps the planner at the index: it knows nothing of a temporary table's size, and would read all of the
@@ -163,27 +352,4 @@ def _matching(only: sql.SQL, table: sql.Composable, columns: Sequence[str], stag
         sql.SQL("t.{} = s.{}").format(sql.Identifier(column), sql.Identifier(name))
         for column, name in zip(columns, staged, strict=True)
     )
-    return sql.SQL("SELECT 1 FROM {} {} t WHERE {} LIMIT 1").format(only, table, equal)
-
-
-def _repeats(stage: sql.Identifier, key: UniqueKey) -> sql.Composed:
-    columns = sql.SQL(", ").join(map(sql.Identifier, key.columns))
-    return sql.SQL(
-        "SELECT etl_ordinal, first FROM (SELECT etl_ordinal, min(etl_ordinal) OVER (PARTITION BY {}) AS first FROM {}"
-        " WHERE {}) s WHERE etl_ordinal <> first"
-    ).format(columns, stage, _all_given(key.columns))
-
-
-def _broken_check(stage: sql.Identifier, check: Check) -> sql.Composed:
-    return sql.SQL("SELECT etl_ordinal FROM {} WHERE NOT ({})").format(stage, sql.SQL(check.expression))
-
-
-def _orphans(stage: sql.Identifier, key: ParentKey) -> sql.Composed:
-    parent = sql.Identifier(key.parent_schema, key.parent)
-    return sql.SQL("SELECT s.etl_ordinal FROM {} s WHERE {} AND NOT EXISTS ({})").format(
-        stage, _all_given(key.columns), _matching(sql.SQL(""), parent, key.parent_columns, key.columns)
-    )
-
-
-def _all_given(names: Sequence[str]) -> sql.Composed:
-    return sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(sql.Identifier(name)) for name in names)
+    return sql.SQL("SELECT 1 AS found FROM {} t WHERE {} LIMIT 1").format(table, equal)

@@ -11,9 +11,8 @@ import numpy as np
 import pyarrow as pa
 from psycopg import Cursor, sql
 
-from etl.database import CatalogEntry, Target, reason_of
-from etl.records import Refusal
-from etl.writers.encoding import BINARY_TYPES, copy_in, quoted
+from etl.database import BINARY_TYPES, CatalogEntry, Target, copy_in, reason_of
+from etl.records import Cause, Refused
 
 # Staged as what they are: nothing that the mapper lets through can fail on the way in. The others are staged as text,
 # so that what the server refuses to read is refused in the loop, for its own row.
@@ -38,6 +37,10 @@ BEGIN
     END LOOP;
 END $settle$
 """
+_BY_CAUSE = """
+SELECT array_agg(etl_place ORDER BY etl_place), etl_state, etl_constraint, etl_column, etl_message
+FROM {}() GROUP BY 2, 3, 4, 5
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,8 @@ class ServerSettler:
     target: Target
     catalog: CatalogEntry
 
-    def settle(self, cursor: Cursor[Any], rows: pa.RecordBatch) -> list[Refusal]:
-        """Insert ``rows`` in order; the refusals, by their place in ``rows``.
+    def settle(self, cursor: Cursor[Any], rows: pa.RecordBatch) -> tuple[Refused, ...]:
+        """Insert ``rows`` in order; those that are refused, by their place in ``rows``.
 
         The piece is staged in a temporary table, so that a refused row leaves nothing in the target but, where the
         table had taken it before an index refused it, one dead tuple.
@@ -59,11 +62,10 @@ class ServerSettler:
         ordinals = pa.array(np.arange(rows.num_rows, dtype=np.int32))
         staged = pa.RecordBatch.from_arrays([ordinals, *rows.columns], names=["etl_ordinal", *_staged_names(names)])
         copy_in(cursor, stage, staged, ["integer", *self._staged_types(names)])
-        found = cursor.execute(sql.SQL("SELECT * FROM {}()").format(stage)).fetchall()
-        return [
-            Refusal(place, reason_of(state), message, state, constraint or None, column or None)
-            for place, state, constraint, column, message in found
-        ]
+        return tuple(
+            Refused(np.array(places), Cause(reason_of(state), message, state, constraint or None, column or None))
+            for places, state, constraint, column, message in cursor.execute(sql.SQL(_BY_CAUSE).format(stage))
+        )
 
     def _make_stage(self, cursor: Cursor[Any], stage: sql.Identifier, names: Sequence[str]) -> None:
         """Empty the stage, or make it with its function; both go with the session, or with a rollback."""
@@ -81,7 +83,7 @@ class ServerSettler:
             sql.SQL(_LOOP).format(
                 function=stage,
                 stage=stage,
-                target=quoted(self.target),
+                target=self.target.quoted_name,
                 columns=sql.SQL(", ").join(map(sql.Identifier, names)),
                 values=values,
             )

@@ -13,7 +13,7 @@ from textwrap import dedent
 import pytest
 
 from etl.ledger.ledger import KeptReject, PastRun
-from etl.records import Counts, FileResult, LoadResult, Phase, Reason, Reject, RejectCount, RunResult
+from etl.records import Counts, FileResult, LoadResult, Phase, Reason, Reject, RejectCount, RunResult, Timing
 from etl.report import (
     error_as_dict,
     history_as_dict,
@@ -69,7 +69,8 @@ def text(expected: str) -> str:
 
 class TestJson:
     def test_result_has_the_keys_of_the_contract_in_their_order(self) -> None:
-        run = replace(RUN, seconds=5.00049, loads=(replace(ORDERS, seconds=4.80051),))
+        timing = Timing(25, 1, 1, {"read": 0.5, "write": 4.002})
+        run = replace(RUN, seconds=5.00049, loads=(replace(ORDERS, seconds=4.80051),), timing=timing)
 
         assert json.dumps(result_as_dict(run), indent=1) == text(
             """
@@ -146,6 +147,15 @@ class TestJson:
                ]
               }
              ],
+             "timing": {
+              "savepoints": 25,
+              "rollbacks": 1,
+              "settled": 1,
+              "seconds": {
+               "read": 0.5,
+               "write": 4.002
+              }
+             },
              "error": null
             }
             """
@@ -170,11 +180,28 @@ class TestJson:
             "rejected": 0,
             "filtered": 0,
             "loads": [],
+            "timing": None,
             "error": "job.toml: unknown key.",
         }
 
 
 class TestSummary:
+    def test_verbose_one_says_what_the_run_has_cost(self) -> None:
+        timing = Timing(1_234, 1, 2, {"start": 0.1, "read": 0.5, "wait": 0.25, "write": 4.002})
+
+        shown = summary(replace(RUN, timing=timing), COMMAND, verbose=True)
+
+        assert (
+            text(
+                """
+            1,234 savepoints, 1 rollback, 2 pieces settled row by row
+            seconds: start 0.10, wait 0.25, write 4.00, commit 0.00; beside these, on another thread: read 0.50, map 0.00, encode 0.00
+            """  # noqa: E501
+            )
+            in shown
+        )
+        assert "savepoints" not in summary(replace(RUN, timing=timing), COMMAND)
+
     def test_one_load_with_rejects_and_an_old_file(self) -> None:
         assert summary(RUN, COMMAND) == text(
             """

@@ -18,7 +18,7 @@ from etl.readers.csv.grammar import CR, LF, Grammar
 from etl.records import Reason
 
 # Bounds a record batch where records are short; what does not fit is framed again in the next block.
-MOST_RECORDS = 20_000
+MOST_RECORDS = 100_000
 
 
 @dataclass(frozen=True, slots=True)

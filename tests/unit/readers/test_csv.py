@@ -160,8 +160,8 @@ def test_record_longer_than_a_block_is_read(read: Read) -> None:
 
 
 def test_batches_are_bounded_where_records_are_short(tmp_path: Path) -> None:
-    reader = open_csv(tmp_path, b"a\n" + b"1\n" * 50_000)
-    assert [batch.read for batch in reader.batches(Position(), [])] == [20_000, 20_000, 10_000]
+    reader = open_csv(tmp_path, b"a\n" + b"1\n" * 250_000)
+    assert [batch.read for batch in reader.batches(Position(), [])] == [100_000, 100_000, 50_000]
 
 
 # Headers

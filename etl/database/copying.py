@@ -1,0 +1,235 @@
+"""COPY into a table: Arrow columns as its bytes, binary where every column has an exact binary form, text otherwise.
+
+Encoding needs no connection, so that it can be done on another thread than the one that waits for the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from psycopg import Cursor, sql
+from sqlalchemy.orm import Session
+
+# Types whose binary form (typreceive) is exactly what pgpq writes for the mapper's Arrow type.
+BINARY_TYPES = frozenset(
+    {
+        "smallint",
+        "integer",
+        "bigint",
+        "real",
+        "double precision",
+        "numeric",
+        "boolean",
+        "date",
+        "time without time zone",
+        "timestamp without time zone",
+        "timestamp with time zone",
+        "text",
+        "character varying",
+        "bpchar",
+        "citext",
+        "json",
+        "jsonb",
+        "uuid",
+        "bytea",
+    }
+)
+
+
+# Rows that are encoded at a time: pgpq holds the GIL meanwhile, and the thread that sends must not wait for long.
+CHUNK_ROWS = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The data of a COPY. ``chunks`` hold ``CHUNK_ROWS`` rows each, the last one what is left; each can go without
+    the others."""
+
+    head: bytes
+    chunks: tuple[bytes, ...]
+    tail: bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((self.head, *self.chunks, self.tail))
+
+    def part(self, chunk: int) -> Encoded:
+        """The COPY of one chunk alone."""
+        return Encoded(self.head, (self.chunks[chunk],), self.tail)
+
+
+def is_binary(sql_type: str, arrow_type: pa.DataType) -> bool:
+    """Whether a column of ``sql_type`` can be sent in binary; a numeric of over 38 digits arrives as text."""
+    if sql_type == "numeric":
+        return bool(pa.types.is_decimal128(arrow_type))
+    return sql_type in BINARY_TYPES
+
+
+def quoted(table: str, schema: str | None) -> sql.Identifier:
+    """The name of a table, for SQL that psycopg composes."""
+    return sql.Identifier(schema, table) if schema else sql.Identifier(table)
+
+
+def cursor_of(session: Session) -> Cursor[Any]:
+    """A cursor of the driver on the session's own connection, in its transaction."""
+    connection = session.connection().connection.driver_connection
+    assert isinstance(connection, psycopg.Connection)
+    return connection.cursor()
+
+
+def copy_in(cursor: Cursor[Any], table: sql.Identifier, rows: pa.RecordBatch, sql_types: Sequence[str]) -> None:
+    """COPY ``rows`` into ``table``, whose columns of the same names have ``sql_types``; what fails is raised."""
+    copy_blocks(cursor, table, rows.schema, sql_types, encode(rows, sql_types))
+
+
+def copy_blocks(
+    cursor: Cursor[Any], table: sql.Identifier, schema: pa.Schema, sql_types: Sequence[str], blocks: Iterable[bytes]
+) -> None:
+    """COPY the ``blocks`` that were encoded from rows of ``schema`` for ``sql_types``; what fails is raised."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, schema.names))
+    form = sql.SQL("binary" if _all_binary(schema, sql_types) else "text")
+    with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN (FORMAT {})").format(table, columns, form)) as copy:
+        for block in blocks:
+            copy.write(block)
+
+
+def encode(rows: pa.RecordBatch, sql_types: Sequence[str]) -> Encoded:
+    """``rows`` as the data of a COPY; ``sql_types`` are those of its columns, in order."""
+    encoder = _encoder_of(rows.schema, sql_types)
+    chunks = (rows.slice(start, CHUNK_ROWS) for start in range(0, rows.num_rows, CHUNK_ROWS))
+    return Encoded(encoder.head(), tuple(map(encoder.chunk, chunks)), encoder.tail())
+
+
+def encode_kept(
+    rows: pa.RecordBatch, sql_types: Sequence[str], encoded: Encoded, is_kept: NDArray[np.bool_]
+) -> Iterator[bytes]:
+    """The data of a COPY of the rows that ``is_kept`` marks; chunks of ``encoded`` that lose none go as they are."""
+    encoder = _encoder_of(rows.schema, sql_types)
+    yield encoder.head()
+    for number, chunk in enumerate(encoded.chunks):
+        here = slice(number * CHUNK_ROWS, (number + 1) * CHUNK_ROWS)
+        kept = np.flatnonzero(is_kept[here])
+        if len(kept) == len(is_kept[here]):
+            yield chunk
+        elif len(kept):
+            yield encoder.chunk(rows.take(pa.array(kept + here.start)))
+    yield encoder.tail()
+
+
+def _all_binary(schema: pa.Schema, sql_types: Sequence[str]) -> bool:
+    return all(map(is_binary, sql_types, schema.types))
+
+
+def _encoder_of(schema: pa.Schema, sql_types: Sequence[str]) -> _BinaryEncoder | _TextEncoder:
+    return _BinaryEncoder(schema, sql_types) if _all_binary(schema, sql_types) else _TextEncoder()
+
+
+class _BinaryEncoder:
+    """COPY … (FORMAT binary): a header, the rows, a trailer (PostgreSQL documentation, COPY, "Binary Format")."""
+
+    def __init__(self, schema: pa.Schema, sql_types: Sequence[str]) -> None:
+        # Imported here: who loads into SQLite does not need it.
+        from pgpq import ArrowToPostgresBinaryEncoder
+
+        self._sql_types = sql_types
+        self._schema = pa.schema(map(_sent_field, schema, sql_types))
+        self._encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(
+            self._schema,
+            {field.name: _column_encoder(field, type_) for field, type_ in zip(self._schema, sql_types, strict=True)},
+        )
+        self._head: bytes = self._encoder.write_header()
+
+    def head(self) -> bytes:
+        return self._head
+
+    def chunk(self, rows: pa.RecordBatch) -> bytes:
+        columns = map(_sent_column, rows.columns, self._sql_types)
+        data: bytes = self._encoder.write_batch(pa.RecordBatch.from_arrays(list(columns), schema=self._schema))
+        return data
+
+    def tail(self) -> bytes:
+        data: bytes = self._encoder.finish()
+        return data
+
+
+def _sent_field(field: pa.Field, sql_type: str) -> pa.Field:
+    return field.with_type(pa.binary(16)) if sql_type == "uuid" else field
+
+
+def _sent_column(column: pa.Array, sql_type: str) -> pa.Array:
+    return _uuid_bytes(column) if sql_type == "uuid" else column
+
+
+def _column_encoder(field: pa.Field, sql_type: str) -> Any:
+    from pgpq import ArrowToPostgresBinaryEncoder
+    from pgpq.encoders import StringEncoderBuilder
+    from pgpq.schema import Jsonb
+
+    if sql_type == "jsonb":
+        return StringEncoderBuilder.new_with_output(field, Jsonb())
+    return ArrowToPostgresBinaryEncoder.infer_encoder(field)
+
+
+_DIGIT = np.zeros(256, dtype=np.uint8)
+_DIGIT[np.frombuffer(b"0123456789abcdef", dtype=np.uint8)] = np.arange(16)
+_HYPHENS = (8, 13, 18, 23)
+
+
+def _uuid_bytes(column: pa.Array) -> pa.Array:
+    """Canonical texts of 36 characters as their 16 bytes."""
+    filled = pc.fill_null(column, "00000000-0000-0000-0000-000000000000")
+    texts = np.frombuffer(b"".join(filled.cast(pa.binary()).to_pylist()), dtype=np.uint8).reshape(-1, 36)
+    digits = _DIGIT[np.delete(texts, _HYPHENS, axis=1)]
+    values = (digits[:, 0::2] << 4 | digits[:, 1::2]).tobytes()
+    mask = None if column.null_count == 0 else column.is_null()
+    array = pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(column), [None, pa.py_buffer(values)])
+    return array if mask is None else pc.if_else(mask, pa.scalar(None, pa.binary(16)), array)
+
+
+class _TextEncoder:
+    """COPY … (FORMAT text) (PostgreSQL documentation, COPY, "Text Format")."""
+
+    def head(self) -> bytes:
+        return b""
+
+    def chunk(self, rows: pa.RecordBatch) -> bytes:
+        cells = [_copy_text(column) for column in rows.columns]
+        lines = pc.binary_join_element_wise(*cells, "\t", null_handling="replace", null_replacement="\\N")
+        ended = pc.binary_join_element_wise(lines, "\n", "", null_handling="replace", null_replacement="")
+        return bytes(_data(ended.cast(pa.large_string())))
+
+    def tail(self) -> bytes:
+        return b""
+
+
+def _data(lines: pa.Array) -> memoryview:
+    offsets = np.frombuffer(lines.buffers()[1], dtype=np.int64)
+    first, last = int(offsets[lines.offset]), int(offsets[lines.offset + len(lines)])
+    return memoryview(lines.buffers()[2])[first:last]
+
+
+def _copy_text(column: pa.Array) -> pa.Array:
+    type_ = column.type
+    if pa.types.is_boolean(type_):
+        return column.cast(pa.string())
+    if pa.types.is_timestamp(type_) and type_.tz is not None:
+        return pc.binary_join_element_wise(column.cast(pa.timestamp("us")).cast(pa.string()), "+00", "")
+    if pa.types.is_binary(type_):
+        hexed = [None if value is None else "\\\\x" + value.hex() for value in column.to_pylist()]
+        return pa.array(hexed, pa.string())
+    if pa.types.is_string(type_):
+        return _escaped(column)
+    return column.cast(pa.string())
+
+
+def _escaped(column: pa.Array) -> pa.Array:
+    for character, escape in (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r")):
+        if pc.any(pc.match_substring(column, character)).as_py():
+            column = pc.replace_substring(column, character, escape)
+    return column
