@@ -49,19 +49,20 @@ CHUNK_ROWS = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """The data of a COPY. ``chunks`` hold ``CHUNK_ROWS`` rows each, the last one what is left; each can go without
+    """The data of a COPY. ``chunks`` hold ``chunk_rows`` rows each, the last one what is left; each can go without
     the others."""
 
     head: bytes
     chunks: tuple[bytes, ...]
     tail: bytes
+    chunk_rows: int
 
     def __iter__(self) -> Iterator[bytes]:
         return iter((self.head, *self.chunks, self.tail))
 
     def part(self, chunk: int) -> Encoded:
         """The COPY of one chunk alone."""
-        return Encoded(self.head, (self.chunks[chunk],), self.tail)
+        return Encoded(self.head, (self.chunks[chunk],), self.tail, self.chunk_rows)
 
 
 def is_binary(sql_type: str, arrow_type: pa.DataType) -> bool:
@@ -103,7 +104,7 @@ def encode(rows: pa.RecordBatch, sql_types: Sequence[str]) -> Encoded:
     """``rows`` as the data of a COPY; ``sql_types`` are those of its columns, in order."""
     encoder = _encoder_of(rows.schema, sql_types)
     chunks = (rows.slice(start, CHUNK_ROWS) for start in range(0, rows.num_rows, CHUNK_ROWS))
-    return Encoded(encoder.head(), tuple(map(encoder.chunk, chunks)), encoder.tail())
+    return Encoded(encoder.head(), tuple(map(encoder.chunk, chunks)), encoder.tail(), CHUNK_ROWS)
 
 
 def encode_kept(
@@ -113,7 +114,7 @@ def encode_kept(
     encoder = _encoder_of(rows.schema, sql_types)
     yield encoder.head()
     for number, chunk in enumerate(encoded.chunks):
-        here = slice(number * CHUNK_ROWS, (number + 1) * CHUNK_ROWS)
+        here = slice(number * encoded.chunk_rows, (number + 1) * encoded.chunk_rows)
         kept = np.flatnonzero(is_kept[here])
         if len(kept) == len(is_kept[here]):
             yield chunk
@@ -133,29 +134,32 @@ def _encoder_of(schema: pa.Schema, sql_types: Sequence[str]) -> _BinaryEncoder |
 class _BinaryEncoder:
     """COPY … (FORMAT binary): a header, the rows, a trailer (PostgreSQL documentation, COPY, "Binary Format")."""
 
+    _HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+    _TAIL = b"\xff\xff"
+
     def __init__(self, schema: pa.Schema, sql_types: Sequence[str]) -> None:
+        self._sql_types = sql_types
+        self._schema = pa.schema(map(_sent_field, schema, sql_types))
+        self._encoders = {
+            field.name: _column_encoder(field, type_) for field, type_ in zip(self._schema, sql_types, strict=True)
+        }
+
+    def head(self) -> bytes:
+        return self._HEAD
+
+    def chunk(self, rows: pa.RecordBatch) -> bytes:
+        """By an encoder of its own: pgpq gives out what it has made when its buffer is full, not with each batch."""
         # Imported here: who loads into SQLite does not need it.
         from pgpq import ArrowToPostgresBinaryEncoder
 
-        self._sql_types = sql_types
-        self._schema = pa.schema(map(_sent_field, schema, sql_types))
-        self._encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(
-            self._schema,
-            {field.name: _column_encoder(field, type_) for field, type_ in zip(self._schema, sql_types, strict=True)},
-        )
-        self._head: bytes = self._encoder.write_header()
-
-    def head(self) -> bytes:
-        return self._head
-
-    def chunk(self, rows: pa.RecordBatch) -> bytes:
-        columns = map(_sent_column, rows.columns, self._sql_types)
-        data: bytes = self._encoder.write_batch(pa.RecordBatch.from_arrays(list(columns), schema=self._schema))
-        return data
+        columns = list(map(_sent_column, rows.columns, self._sql_types))
+        encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(self._schema, self._encoders)
+        data = encoder.write_header() + encoder.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
+        whole: bytes = data + encoder.finish()
+        return whole[len(self._HEAD) : -len(self._TAIL)]
 
     def tail(self) -> bytes:
-        data: bytes = self._encoder.finish()
-        return data
+        return self._TAIL
 
 
 def _sent_field(field: pa.Field, sql_type: str) -> pa.Field:

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from etl.database import (
-    CHUNK_ROWS,
     CatalogEntry,
     Encoded,
     Fate,
@@ -50,9 +49,10 @@ class _Piece:
 
     def parts(self) -> Iterator[_Piece]:
         """A piece for each chunk of the encoding."""
+        size = self.encoded.chunk_rows
         for number in range(len(self.encoded.chunks)):
-            start = number * CHUNK_ROWS
-            yield _Piece(self.rows.slice(start, CHUNK_ROWS), self.encoded.part(number), self.start + start)
+            start = number * size
+            yield _Piece(self.rows.slice(start, size), self.encoded.part(number), self.start + start)
 
 
 class _SuspectWritten(Exception):
@@ -80,7 +80,7 @@ class CopyWriter:
         piece = _Piece(rows, encoded or self.encode(rows))
         if self.catalog.obstacles or self._distrusted:
             self._distrusted = max(0, self._distrusted - 1)
-            return Outcome(rows.num_rows, self._settle(session, piece), settled=1)
+            return Outcome(rows.num_rows, self._settle(session, rows), settled=1)
         refused = self._try(session, piece)
         if refused is not None:
             return Outcome(rows.num_rows, refused)
@@ -93,7 +93,7 @@ class CopyWriter:
         for part in parts:
             refused = self._try(session, part)
             if refused is None:
-                refused, settled = self._settle(session, part), settled + 1
+                refused, settled = _moved(self._settle(session, part.rows), part.start), settled + 1
             found += refused
         self._distrusted = DISTRUST if settled > len(parts) // 2 else 0
         return Outcome(piece.rows.num_rows, tuple(found), settled)
@@ -124,7 +124,7 @@ class CopyWriter:
         """
         screened = self.screen.screen(session, piece.rows)
         suspects = np.flatnonzero(screened.suspects)
-        tried = self._settle(session, _Piece(_chosen(piece.rows, suspects), _NOTHING)) if len(suspects) else ()
+        tried = self._settle(session, _chosen(piece.rows, suspects)) if len(suspects) else ()
         refused = tuple(Refused(suspects[group.places], group.cause) for group in tried)
         if sum(len(group.places) for group in refused) < len(suspects):
             raise _SuspectWritten
@@ -141,12 +141,10 @@ class CopyWriter:
             blocks = encode_kept(piece.rows, types, piece.encoded, ~is_refused)
         copy_blocks(cursor_of(session), self.target.quoted_name, piece.rows.schema, types, blocks)
 
-    def _settle(self, session: Session, piece: _Piece) -> tuple[Refused, ...]:
+    def _settle(self, session: Session, rows: pa.RecordBatch) -> tuple[Refused, ...]:
         """Settle the rows on the server, or by halves where it cannot even stage them."""
-        found = self._settle_on_the_server(session, piece.rows) if self.catalog.may_stage else None
-        if found is None:
-            found = HalvingBulkWriter(self.target).write(session, piece.rows).refused
-        return _moved(found, piece.start)
+        found = self._settle_on_the_server(session, rows) if self.catalog.may_stage else None
+        return HalvingBulkWriter(self.target).write(session, rows).refused if found is None else found
 
     def _settle_on_the_server(self, session: Session, rows: pa.RecordBatch) -> tuple[Refused, ...] | None:
         try:
@@ -159,9 +157,6 @@ class CopyWriter:
 
     def _types(self, rows: pa.RecordBatch) -> list[str]:
         return [self.catalog.types[name] for name in rows.schema.names]
-
-
-_NOTHING = Encoded(b"", (), b"")
 
 
 def _chosen(rows: pa.RecordBatch, places: NDArray[np.int64]) -> pa.RecordBatch:
