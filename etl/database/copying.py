@@ -44,7 +44,7 @@ BINARY_TYPES = frozenset(
 
 
 # Rows that are encoded at a time: pgpq holds the GIL meanwhile, and the thread that sends must not wait for long.
-CHUNK_ROWS = 4_096
+CHUNK_ROWS = 8_192
 
 
 @dataclass(frozen=True, slots=True)

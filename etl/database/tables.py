@@ -6,6 +6,7 @@ import difflib
 import importlib
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -196,7 +197,9 @@ def _reflected(connection: Connection, inspector: Inspector, name: str, schema: 
     table = Table(name, MetaData(), schema=schema)
     event.listen(table, "column_reflect", _without_conversion)
     try:
-        inspector.reflect_table(table, include_columns=None, resolve_fks=False)
+        with warnings.catch_warnings():  # of CHECK constraints in a notation that it cannot read, nor need we
+            warnings.filterwarnings("ignore", "Could not parse CHECK", sa.exc.SAWarning)
+            inspector.reflect_table(table, include_columns=None, resolve_fks=False)
     except NoSuchTableError:
         raise _no_such_table(inspector, load, name, schema) from None
     return table
