@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -63,16 +63,22 @@ def check_job(job: Job) -> CheckReport:
 
     Raises the EtlError that a load would raise before its first row.
     """
-    with connected(job.database, read_only=True) as connection:
-        with planned(connection, job, chosen_loads(job, ())) as plans:
-            loads = tuple(_load_report(connection, plan) for plan in plans)
-        return CheckReport(
-            job=job.name,
-            database=job.database.sqlalchemy_url.render_as_string(hide_password=True),
-            server=_server(connection),
-            ledger=ledger_version(connection, job.database.ledger_place),
-            loads=loads,
-        )
+    with (
+        connected(job.database, read_only=True) as connection,
+        planned(connection, job, chosen_loads(job, ())) as plans,
+    ):
+        return report_on(connection, job, plans)
+
+
+def report_on(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> CheckReport:
+    """The same, of plans that are made. Leaves a transaction open in which nothing was written."""
+    return CheckReport(
+        job=job.name,
+        database=job.database.sqlalchemy_url.render_as_string(hide_password=True),
+        server=_server(connection),
+        ledger=ledger_version(connection, job.database.ledger_place),
+        loads=tuple(_load_report(connection, plan) for plan in plans),
+    )
 
 
 @contextmanager
