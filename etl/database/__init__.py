@@ -1,5 +1,6 @@
 """The target database: engine and hooks, tables and their constraints, and the one map from driver errors to ours."""
 
+from etl.database.digest import RowsDigest, digest_rows
 from etl.database.engine import connected, database_engine, session_factory
 from etl.database.postgresql import CatalogEntry, Check, ParentKey, UniqueKey
 from etl.database.refusals import Fate, Fault, fault_of, reason_of, target_errors
@@ -12,10 +13,12 @@ __all__ = [
     "Fault",
     "ForeignKey",
     "ParentKey",
+    "RowsDigest",
     "Target",
     "UniqueKey",
     "connected",
     "database_engine",
+    "digest_rows",
     "fault_of",
     "find_targets",
     "in_foreign_key_order",
