@@ -110,19 +110,30 @@ def load(
 
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--verify",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Load N records of each source by the chosen method and by `row`, roll both back, and compare.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-def check(config: Path, as_json: bool) -> None:
-    """Look at all that a load of CONFIG depends on: config, connection, tables, columns, sources. Writes nothing."""
+def check(config: Path, verify: int | None, as_json: bool) -> None:
+    """Look at all that a load of CONFIG depends on: config, connection, tables, columns, sources. Writes nothing.
+
+    Ends with 1 where there are problems, or where --verify finds that the methods differ.
+    """
     from etl.checking import check_job, report_as_dict, report_as_text
+    from etl.verifying import verify_job
 
     _tell_sigterm()
     with _told_in_a_sentence(as_json):
-        report = check_job(read_job(config))
+        job = read_job(config)
+        report = check_job(job) if verify is None else verify_job(job, verify)
         if as_json:
             _print_json(report_as_dict(report))
         else:
             _print([report_as_text(report)])
-        _exit(1 if report.problems else 0)
+        _exit(1 if report.problems or report.has_differences else 0)
 
 
 @main.command()

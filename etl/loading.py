@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from etl.accounting import check_reject_limit, counts_of, reasons_of, rejects_of
-from etl.config import Job, Method, read_job
+from etl.config import Job, Load, Method, read_job
 from etl.database import Encoded, commit_unwaited, connected, session_factory, target_errors
 from etl.errors import DuplicateFound, EtlError, SourceChanged, Terminated
 from etl.ledger import (
@@ -109,20 +109,39 @@ def load(
 
 def execute(job: Job, options: Options, reporter: Reporter) -> Execution:
     """Run a job. An error behind the opening of the run is part of what is given back, one before it is raised."""
-    loads = chosen_loads(job, options.only)
+    with (
+        prepared(job, chosen_loads(job, options.only), options.method) as (connection, plans),
+        executed(connection, job, plans, options, reporter) as execution,
+    ):
+        return execution
+
+
+@contextmanager
+def prepared(
+    job: Job, loads: Sequence[Load], method: Method | None = None
+) -> Iterator[tuple[Connection, list[LoadPlan]]]:
+    """A connection that holds the job's lock, and the plans of ``loads``; nothing is written yet."""
     with (
         connected(job.database) as connection,
         job_lock(connection, job.name),
-        planned(connection, job, loads, options.method) as plans,
-        _rolled_back(connection) if options.dry_run else nullcontext(),
+        planned(connection, job, loads, method) as plans,
     ):
+        yield connection, plans
+
+
+@contextmanager
+def executed(
+    connection: Connection, job: Job, plans: Sequence[LoadPlan], options: Options, reporter: Reporter
+) -> Iterator[Execution]:
+    """How a run of ``plans`` ended. A dry run is rolled back on leaving: until then the connection sees what it did."""
+    with _rolled_back(connection) if options.dry_run else nullcontext():
         sessions = session_factory(connection)
         sources = (planned_source.source for plan in plans for planned_source in plan.sources)
         with prefetching((stamp(one), fingerprint(one)) for one in sources) as fingerprints, sessions() as session:
             meter = Meter(session)
-            return meter.timed("start", _RunInProgress)(
-                job, plans, options, reporter, session, fingerprints, meter
-            ).execute()
+            begin = meter.timed("start", _RunInProgress)
+            execution = begin(job, plans, options, reporter, session, fingerprints, meter).execute()
+        yield execution
 
 
 @contextmanager

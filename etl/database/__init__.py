@@ -11,6 +11,7 @@ from etl.database.copying import (
     encode_kept,
     quoted,
 )
+from etl.database.digest import RowsDigest, digest_rows
 from etl.database.engine import commit_unwaited, connected, database_engine, session_factory
 from etl.database.postgresql import CatalogEntry, Check, ParentKey, UniqueKey
 from etl.database.refusals import Fate, Fault, fault_of, reason_of, target_errors
@@ -26,6 +27,7 @@ __all__ = [
     "Fault",
     "ForeignKey",
     "ParentKey",
+    "RowsDigest",
     "Target",
     "UniqueKey",
     "commit_unwaited",
@@ -34,6 +36,7 @@ __all__ = [
     "copy_in",
     "cursor_of",
     "database_engine",
+    "digest_rows",
     "encode",
     "encode_kept",
     "fault_of",

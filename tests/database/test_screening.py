@@ -81,7 +81,7 @@ def test_pieces_are_settled_from_the_start_for_a_while_when_most_parts_had_to_be
 
 def test_duplicates_leave_few_dead_rows(postgres_url: str) -> None:
     run_sql(postgres_url, "CREATE TABLE t (id int PRIMARY KEY, n int) WITH (autovacuum_enabled = off)")
-    rows = [{"id": number // 2 if number % 10 == 9 else number, "n": 1} for number in range(60_000)]
+    rows: list[Row] = [{"id": number // 2 if number % 10 == 9 else number, "n": 1} for number in range(60_000)]
     copied(postgres_url, rows, 20_000)
     run_sql(postgres_url, "CREATE EXTENSION pgstattuple")
     dead = fetch(postgres_url, "SELECT dead_tuple_count FROM pgstattuple('t')")[0][0]
@@ -94,7 +94,7 @@ def test_a_constraint_is_asked_about_until_it_has_found_nothing_for_a_while(post
     with opened_target(postgres_url) as (connection, target), session_factory(connection)() as session:
         writer = choose_writer(target, "copy").writer
         for number in range(PATIENCE + 3):
-            savepoints = []
+            savepoints: list[int] = []
             sa.event.listen(session, "after_transaction_create", lambda *_, found=savepoints: found.append(1))
             writer.write(session, mapped_batch(target, [{"id": 1, "n": 0 if number == 0 else 1}]))
             asked.append(len(savepoints) > 1)  # the one of the COPY, and the one of the question
