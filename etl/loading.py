@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from etl.accounting import check_reject_limit, counts_of, reasons_of, rejects_of
 from etl.config import Job, Load, Method, read_job
-from etl.database import Encoded, commit_unwaited, connected, session_factory, target_errors
+from etl.database import commit_unwaited, connected, session_factory, target_errors
 from etl.errors import DuplicateFound, EtlError, SourceChanged, Terminated
 from etl.ledger import (
     File,
@@ -50,6 +50,7 @@ from etl.readers import (
 )
 from etl.records import (
     Counts,
+    Encoded,
     FileResult,
     LoadResult,
     Outcome,

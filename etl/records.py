@@ -184,6 +184,24 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """The data of a COPY. ``chunks`` hold ``chunk_rows`` rows each, the last one what is left; each can go without
+    the others."""
+
+    head: bytes
+    chunks: tuple[bytes, ...]
+    tail: bytes
+    chunk_rows: int
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter((self.head, *self.chunks, self.tail))
+
+    def part(self, chunk: int) -> Encoded:
+        """The COPY of one chunk alone."""
+        return Encoded(self.head, (self.chunks[chunk],), self.tail, self.chunk_rows)
+
+
+@dataclass(frozen=True, slots=True)
 class Cause:
     """The database's word on a row that it refuses."""
 

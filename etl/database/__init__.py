@@ -1,16 +1,5 @@
 """The target database: engine and hooks, tables and their constraints, and the one map from driver errors to ours."""
 
-from etl.database.copying import (
-    BINARY_TYPES,
-    CHUNK_ROWS,
-    Encoded,
-    copy_blocks,
-    copy_in,
-    cursor_of,
-    encode,
-    encode_kept,
-    quoted,
-)
 from etl.database.digest import RowsDigest, digest_rows
 from etl.database.engine import commit_unwaited, connected, database_engine, session_factory
 from etl.database.postgresql import CatalogEntry, Check, ParentKey, UniqueKey
@@ -18,11 +7,8 @@ from etl.database.refusals import Fate, Fault, fault_of, reason_of, target_error
 from etl.database.tables import ForeignKey, Target, find_targets, in_foreign_key_order
 
 __all__ = [
-    "BINARY_TYPES",
-    "CHUNK_ROWS",
     "CatalogEntry",
     "Check",
-    "Encoded",
     "Fate",
     "Fault",
     "ForeignKey",
@@ -32,17 +18,11 @@ __all__ = [
     "UniqueKey",
     "commit_unwaited",
     "connected",
-    "copy_blocks",
-    "copy_in",
-    "cursor_of",
     "database_engine",
     "digest_rows",
-    "encode",
-    "encode_kept",
     "fault_of",
     "find_targets",
     "in_foreign_key_order",
-    "quoted",
     "reason_of",
     "session_factory",
     "target_errors",

@@ -1,12 +1,12 @@
 """COPY into a table: Arrow columns as its bytes, binary where every column has an exact binary form, text otherwise.
 
-Encoding needs no connection, so that it can be done on another thread than the one that waits for the database.
+Encoding needs no connection, so that it can be done on another thread than the one that waits for the database. Who
+loads into SQLite imports nothing of this.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,14 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pgpq import ArrowToPostgresBinaryEncoder
+from pgpq.encoders import StringEncoderBuilder
+from pgpq.schema import Jsonb
 from psycopg import Cursor, sql
+from sqlalchemy import Table
 from sqlalchemy.orm import Session
+
+from etl.records import Encoded
 
 # Types whose binary form (typreceive) is exactly what pgpq writes for the mapper's Arrow type.
 BINARY_TYPES = frozenset(
@@ -47,24 +53,6 @@ BINARY_TYPES = frozenset(
 CHUNK_ROWS = 8_192
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """The data of a COPY. ``chunks`` hold ``chunk_rows`` rows each, the last one what is left; each can go without
-    the others."""
-
-    head: bytes
-    chunks: tuple[bytes, ...]
-    tail: bytes
-    chunk_rows: int
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter((self.head, *self.chunks, self.tail))
-
-    def part(self, chunk: int) -> Encoded:
-        """The COPY of one chunk alone."""
-        return Encoded(self.head, (self.chunks[chunk],), self.tail, self.chunk_rows)
-
-
 def is_binary(sql_type: str, arrow_type: pa.DataType) -> bool:
     """Whether a column of ``sql_type`` can be sent in binary; a numeric of over 38 digits arrives as text."""
     if sql_type == "numeric":
@@ -72,9 +60,10 @@ def is_binary(sql_type: str, arrow_type: pa.DataType) -> bool:
     return sql_type in BINARY_TYPES
 
 
-def quoted(table: str, schema: str | None) -> sql.Identifier:
-    """The name of a table, for SQL that psycopg composes."""
-    return sql.Identifier(schema, table) if schema else sql.Identifier(table)
+def quoted(table: Table, schema: str | None = None) -> sql.Identifier:
+    """The name of a table, for SQL that psycopg composes; ``schema`` is taken instead of the table's own."""
+    place = schema or table.schema
+    return sql.Identifier(place, table.name) if place else sql.Identifier(table.name)
 
 
 def cursor_of(session: Session) -> Cursor[Any]:
@@ -149,9 +138,6 @@ class _BinaryEncoder:
 
     def chunk(self, rows: pa.RecordBatch) -> bytes:
         """By an encoder of its own: pgpq gives out what it has made when its buffer is full, not with each batch."""
-        # Imported here: who loads into SQLite does not need it.
-        from pgpq import ArrowToPostgresBinaryEncoder
-
         columns = list(map(_sent_column, rows.columns, self._sql_types))
         encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(self._schema, self._encoders)
         data = encoder.write_header() + encoder.write_batch(pa.RecordBatch.from_arrays(columns, schema=self._schema))
@@ -171,10 +157,6 @@ def _sent_column(column: pa.Array, sql_type: str) -> pa.Array:
 
 
 def _column_encoder(field: pa.Field, sql_type: str) -> Any:
-    from pgpq import ArrowToPostgresBinaryEncoder
-    from pgpq.encoders import StringEncoderBuilder
-    from pgpq.schema import Jsonb
-
     if sql_type == "jsonb":
         return StringEncoderBuilder.new_with_output(field, Jsonb())
     return ArrowToPostgresBinaryEncoder.infer_encoder(field)

@@ -11,13 +11,16 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import psycopg
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.errors import TargetError, TargetUnavailable
 from etl.records import Reason
+
+if TYPE_CHECKING:
+    import psycopg
 
 
 class Fate(enum.Enum):
@@ -79,11 +82,18 @@ _AFTER_COLON = re.compile(r"failed: (?P<what>.+)", re.DOTALL)
 def fault_of(error: BaseException) -> Fault:
     """What ``error`` says, be it a driver's own or wrapped by SQLAlchemy; the unknown has the fate FAIL."""
     driver_error = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(driver_error, psycopg.Error):
-        return _postgresql_fault(driver_error)
     if isinstance(driver_error, sqlite3.Error):
         return _sqlite_fault(driver_error)
+    if isinstance(driver_error, _psycopg_error()):
+        return _postgresql_fault(driver_error)
     return Fault(Fate.FAIL, Reason.DATA, str(driver_error))
+
+
+def _psycopg_error() -> type[psycopg.Error]:
+    """Imported when an error asks for it: psycopg takes 0.1 s, which a load into SQLite has no use for."""
+    import psycopg
+
+    return psycopg.Error
 
 
 def reason_of(sqlstate: str) -> Reason:
@@ -92,6 +102,8 @@ def reason_of(sqlstate: str) -> Reason:
 
 
 def _postgresql_fault(error: psycopg.Error) -> Fault:
+    import psycopg
+
     state, diagnosis = error.sqlstate, error.diag
     message = diagnosis.message_primary or str(error).strip()
     if state is None:
@@ -131,7 +143,7 @@ def target_errors(url: URL) -> Iterator[None]:
     """Turn what a driver or SQLAlchemy raises inside into a TargetError that names the database, not the password."""
     try:
         yield
-    except (DBAPIError, psycopg.Error, sqlite3.Error) as error:
+    except (DBAPIError, sqlite3.Error, _psycopg_error()) as error:
         raise _target_error(error, url) from error
     except SQLAlchemyError as error:
         raise TargetError(f"{_shown(url)}: {_one_line(str(error), url)}.") from error

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from psycopg import sql
 from sqlalchemy import Connection, Inspector, MetaData, Table, event
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.orm import registry
@@ -22,9 +21,8 @@ from sqlalchemy.types import NullType
 from sqlalchemy.util import topological
 
 from etl.config import Job, Load
-from etl.database.copying import quoted
 from etl.database.postgresql import CatalogEntry, catalog_entry
-from etl.database.types import column_type, sqlite_column_type
+from etl.database.types import sqlite_column_type
 from etl.errors import ConfigError, TargetMismatch
 from etl.records import Column, ColumnType
 
@@ -64,11 +62,6 @@ class Target:
     @property
     def name(self) -> str:
         return self.table.fullname
-
-    @property
-    def quoted_name(self) -> sql.Identifier:
-        """The same for SQL that psycopg composes."""
-        return quoted(self.table.name, self.table.schema)
 
     @cached_property
     def filled_in(self) -> frozenset[str]:
@@ -220,7 +213,9 @@ def _without_conversion(_inspector: Inspector, _table: Table, column: dict[str, 
 
 def _columns(connection: Connection, inspector: Inspector, table: Table) -> tuple[Column, ...]:
     if connection.dialect.name != "sqlite":
-        return tuple(_column(column, column_type(column.info["type"])) for column in table.columns)
+        from etl.database.postgresql_types import postgresql_column_type
+
+        return tuple(_column(column, postgresql_column_type(column.info["type"])) for column in table.columns)
     found = connection.execute(sa.text("SELECT name, type FROM pragma_table_xinfo(:table)"), {"table": table.name})
     declared = {row.name: row.type for row in found}
     rowid = _rowid_alias(table, declared)

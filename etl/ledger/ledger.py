@@ -11,7 +11,6 @@ import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from etl.database import copy_in, cursor_of, quoted
 from etl.errors import AccountingError, SourceChanged
 from etl.ledger.models import File, RejectedRecord, Run
 from etl.records import Counts, Phase, Position, Reason, Reject, RejectCount
@@ -89,9 +88,12 @@ def add_rejects(session: Session, file: File, rejects: pa.RecordBatch) -> None:
 
 
 def _copy_rejects(session: Session, rows: pa.RecordBatch) -> None:
+    # Imported here: who loads into SQLite does not need it.
+    from etl.database.copying import copy_in, cursor_of, quoted
+
     schema = session.connection().get_execution_options()["schema_translate_map"]["ledger"]
     types = ["bigint" if pa.types.is_integer(type_) else "text" for type_ in rows.schema.types]
-    copy_in(cursor_of(session), quoted(RejectedRecord.__tablename__, schema), rows, types)
+    copy_in(cursor_of(session), quoted(RejectedRecord.metadata.tables["ledger.etl_reject"], schema), rows, types)
 
 
 def advance(session: Session, file: File, position: Position, counts: Counts) -> None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import filelock
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -74,6 +73,8 @@ def _holder(connection: Connection, key: int) -> str:
 
 @contextmanager
 def _file_lock(database: str, job: str, patience: float) -> Iterator[None]:
+    import filelock  # here: PostgreSQL has locks of its own
+
     digest = hashlib.sha256(job.encode()).hexdigest()[:8]
     lock = filelock.FileLock(f"{database}.{digest}.lock", timeout=patience, poll_interval=_PAUSE)
     try:

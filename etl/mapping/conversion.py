@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.mapping.column_bytes import ColumnBytes
 from etl.records import Reason
 
 WHITE_SPACE = " \t\n\r\v\f"  # what PostgreSQL's isspace() skips around a value
@@ -57,7 +58,7 @@ class TextConversion:
 
     def __call__(self, texts: pa.Array) -> Converted:
         """Convert an Arrow ``string`` column that holds valid UTF-8."""
-        if self.trims:
+        if self.trims and ColumnBytes.of(texts).may_have_white_edge():
             texts = pc.ascii_trim(texts, characters=WHITE_SPACE)
         values = self.fast(texts)
         if values.null_count == texts.null_count:

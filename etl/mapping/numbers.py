@@ -12,9 +12,12 @@ from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from etl.mapping.column_bytes import ColumnBytes
 from etl.mapping.conversion import (
     Refused,
     TextConversion,
@@ -52,6 +55,8 @@ _NOT_FINITE = re.compile(r"([+-]?)(?:inf|infinity)|nan", re.IGNORECASE)
 _MOST_DIGITS_BEFORE = 131_072
 _MOST_DIGITS_AFTER = 16_383
 _ARROW_PRECISION = 38
+_FLOAT_DIGITS = 15  # so many decimal digits survive in an 8-byte float
+_EXACT_POWERS = 22  # the greatest power of ten that is an 8-byte float
 _WIDE_SCALE = 37  # leaves decimal256 with 38 digits before the point and one for a carry
 
 
@@ -76,6 +81,8 @@ def integer_conversion(kind: Kind) -> TextConversion:
 
 
 def _fast_integers(texts: pa.Array, kind: Kind) -> pa.Array:
+    if _has_plain_bytes(texts) and (values := cast_or_none(texts, INTEGER_TYPES[kind])) is not None:
+        return values
     # The pattern first: Arrow's own parser reads 0x1F as 31.
     plain = keep_matching(texts, "-?[0-9]+")
     values = cast_or_none(plain, INTEGER_TYPES[kind])
@@ -83,6 +90,11 @@ def _fast_integers(texts: pa.Array, kind: Kind) -> pa.Array:
         return values
     low, high = integer_bounds(kind)
     return keep_within(keep_matching(plain, "-?[0-9]{1,18}").cast(pa.int64()), low, high).cast(INTEGER_TYPES[kind])
+
+
+def _has_plain_bytes(texts: pa.Array) -> bool:
+    """Whether all is written with ``-./0123456789``: of that Arrow reads ``-?digits`` only, a point in it or none."""
+    return ColumnBytes.of(texts).all_within("-", "9")
 
 
 def parse_integer(text: str, kind: Kind) -> int | Refused:
@@ -126,14 +138,42 @@ def _fast_numeric(column: ColumnType, type_: pa.DataType) -> Callable[[pa.Array]
 
 
 def _fast_decimals(texts: pa.Array, type_: pa.DataType, exact_digits: int | None) -> pa.Array:
-    plain = keep_matching(texts, f"[+-]?{_DIGITS}")
-    values = _short_decimals(plain, type_)
-    if values.null_count > texts.null_count:
-        values = pc.coalesce(values, _rounded_decimals(plain, type_))
+    values = _decimals_by_float(texts, type_)
+    if values is None:
+        plain = keep_matching(texts, f"[+-]?{_DIGITS}")
+        values = _short_decimals(plain, type_)
+        if values.null_count > texts.null_count:
+            values = pc.coalesce(values, _rounded_decimals(plain, type_))
     if exact_digits is None or type_.precision <= exact_digits:
         return values
     limit = pa.scalar(Decimal(10).scaleb(exact_digits - type_.scale), type_)
     return keep_where(values, pc.less(pc.abs(values), limit))
+
+
+def _decimals_by_float(texts: pa.Array, type_: pa.DataType) -> pa.Array | None:
+    """The decimals by way of 8-byte floats, or None if that is not exact for each of them.
+
+    Say a text and ``units / 10 ** scale`` have the same nearest float, and ``units`` has no more than 15 digits. Then
+    the two numbers lie at most one step of the floats apart, less than a quarter of the last decimal place: rounded to
+    ``scale``, the text is ``units / 10 ** scale``.
+    """
+    if type_.scale > _EXACT_POWERS or not _has_plain_bytes(texts):
+        return None
+    floats = cast_or_none(texts, pa.float64())
+    if floats is None:
+        return None
+    nearest = pc.fill_null(floats, 0.0).to_numpy()
+    with np.errstate(over="ignore"):  # to infinity, which is not below the limit
+        units = np.rint(nearest * 10.0**type_.scale)
+    is_exact = (np.abs(units) < 10.0 ** min(type_.precision, _FLOAT_DIGITS)) & (units / 10.0**type_.scale == nearest)
+    return _decimals_of_units(units.astype(np.int64), texts, type_) if is_exact.all() else None
+
+
+def _decimals_of_units(units: NDArray[np.int64], texts: pa.Array, type_: pa.DataType) -> pa.Array:
+    # A decimal128 is a whole number of 16 bytes, the low half first; the high half of a small one is its sign alone.
+    halves = np.stack((units, units >> 63), axis=1)
+    decimals = pa.Array.from_buffers(type_, len(units), [None, pa.py_buffer(halves)])
+    return keep_where(decimals, texts.is_valid()) if texts.null_count else decimals
 
 
 def _short_decimals(plain: pa.Array, type_: pa.DataType) -> pa.Array:
@@ -231,7 +271,9 @@ def float_conversion(column: ColumnType) -> TextConversion:
 
 
 def _fast_floats(texts: pa.Array, type_: pa.DataType) -> pa.Array:
-    values = keep_matching(texts, f"-?{_DIGITS}{_EXPONENT}?").cast(type_)
+    values = cast_or_none(texts, type_) if _has_plain_bytes(texts) else None
+    if values is None:
+        values = keep_matching(texts, f"-?{_DIGITS}{_EXPONENT}?").cast(type_)
     values = keep_where(values, pc.is_finite(values))  # Arrow reads 1e400 as infinity
     is_zero = pc.equal(values, pa.scalar(0, type_))
     if is_zero.true_count == 0:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.mapping.column_bytes import ColumnBytes
 from etl.mapping.conversion import Converted, Refused, TextConversion, always_in_doubt, keep_where
 from etl.mapping.fixed_width import Bytes, fixed_width_bytes, texts_of_bytes
 from etl.records import Reason
@@ -53,8 +54,8 @@ def _is_sound(texts: pa.Array) -> bool:
         texts.validate(full=True)
     except pa.ArrowInvalid:
         return False
-    data = texts.buffers()[2]
-    return not data or not data.size or int(np.frombuffer(data, np.uint8).min()) > 0
+    data = ColumnBytes.of(texts).data
+    return not data.size or int(data.min()) > 0
 
 
 def _fault_of(cell: bytes) -> Refused | None:
@@ -84,6 +85,8 @@ def _unchanged(texts: pa.Array) -> pa.Array:
 
 
 def _short_texts(texts: pa.Array, length: int) -> pa.Array:
+    if ColumnBytes.of(texts).longest <= length:  # a character has one byte at least
+        return texts
     return keep_where(texts, pc.less_equal(pc.utf8_length(texts), length))
 
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 import datetime as dt
 import re
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from etl.mapping.conversion import Refused, TextConversion, keep_matching, keep_within
+from etl.mapping.column_bytes import ColumnBytes
+from etl.mapping.conversion import Refused, TextConversion, cast_or_none, keep_matching, keep_within
 from etl.records import Kind, Reason
 
 TIME_TYPES = {
@@ -33,6 +36,9 @@ NOT_TIME = Refused(Reason.TYPE, "not a time of day: HH:MM or HH:MM:SS is expecte
 NOT_TIMESTAMP = Refused(Reason.TYPE, "not a timestamp: YYYY-MM-DD HH:MM:SS is expected")
 NOT_TIMESTAMPTZ = Refused(Reason.TYPE, "not a timestamp: YYYY-MM-DD HH:MM:SS is expected, with an offset or without")
 HAS_OFFSET = Refused(Reason.TYPE, "an offset from UTC, which a timestamp without time zone cannot keep")
+
+_WIDTH_WITH_SECONDS = len("YYYY-MM-DD HH:MM:SS")
+_OFFSET_SIZES = (len("+HH"), len("+HHMM"), len("+HH:MM"))
 
 FIRST_DAY, LAST_DAY = dt.date.min, dt.date.max
 FIRST_MOMENT, LAST_MOMENT = dt.datetime.min, dt.datetime.max
@@ -74,6 +80,9 @@ def fraction_to_microseconds(digits: str) -> int:
 
 
 def _fast_dates(texts: pa.Array) -> pa.Array:
+    # Of these bytes Arrow reads YYYY-MM-DD only, a day of the calendar, but from the year 0 on.
+    if ColumnBytes.of(texts).all_within("-", "9") and (days := cast_or_none(texts, pa.date32())) is not None:
+        return keep_within(days, FIRST_DAY, LAST_DAY)
     return keep_matching(texts, _SURE_DATE).cast(pa.date32())
 
 
@@ -84,16 +93,56 @@ def _fast_times(texts: pa.Array) -> pa.Array:
 
 
 def _fast_timestamps(texts: pa.Array) -> pa.Array:
-    return keep_matching(texts, f"{_SURE_DATE}(?:[ T]{_SURE_TIME})?").cast(pa.timestamp("us"))
+    type_ = TIME_TYPES[Kind.TIMESTAMP]
+    if _has_colons(ColumnBytes.of(texts)) and (moments := cast_or_none(texts, type_)) is not None:
+        return keep_within(moments, FIRST_MOMENT, LAST_MOMENT)
+    return keep_matching(texts, f"{_SURE_DATE}(?:[ T]{_SURE_TIME})?").cast(type_)
+
+
+def _has_colons(column: ColumnBytes) -> bool:
+    """Whether the texts have one width, and colons where ``YYYY-MM-DD HH:MM:SS`` has them.
+
+    Of such texts Arrow reads what the rule reads, and the year 0; it also takes an hour without minutes, and the
+    digits of a time without colons. For a type without a zone it takes no offset, for one with a zone none without.
+    """
+    width = column.width or 0
+    return width >= _WIDTH_WITH_SECONDS and column.all_are(13, ":") and column.all_are(16, ":")
+
+
+def _has_small_offsets(column: ColumnBytes) -> bool:
+    """Whether texts that ``_has_colons`` is true of and Arrow takes have offsets below 16 hours, all of one form."""
+    width = column.width or 0
+    if column.all_are(width - 1, "Z"):
+        return True
+    signs = [width - size for size in _OFFSET_SIZES if width - size >= _WIDTH_WITH_SECONDS]
+    return any(_are_signs(column.at(place)) and _are_small_hours(column, place + 1) for place in signs)
+
+
+def _are_signs(characters: NDArray[np.uint8]) -> bool:
+    return bool(((characters == ord("+")) | (characters == ord("-"))).all())
+
+
+def _are_small_hours(column: ColumnBytes, place: int) -> bool:
+    tens, ones = column.at(place), column.at(place + 1)
+    return bool(((tens == ord("0")) | ((tens == ord("1")) & (ones <= ord("5")))).all())
 
 
 def _fast_timestamptzs(texts: pa.Array) -> pa.Array:
     type_ = TIME_TYPES[Kind.TIMESTAMPTZ]
-    aware = keep_matching(texts, f"{_SURE_DATE}[ T]{_SURE_TIME}{_SURE_OFFSET}").cast(type_)
+    aware = _aware_of_one_form(texts)
+    if aware is None:
+        aware = keep_matching(texts, f"{_SURE_DATE}[ T]{_SURE_TIME}{_SURE_OFFSET}").cast(type_)
     if aware.null_count > texts.null_count:
         aware = pc.coalesce(aware, _fast_timestamps(texts).cast(type_))
     utc = dt.UTC  # an offset may lead out of the calendar
     return keep_within(aware, FIRST_MOMENT.replace(tzinfo=utc), LAST_MOMENT.replace(tzinfo=utc))
+
+
+def _aware_of_one_form(texts: pa.Array) -> pa.Array | None:
+    column = ColumnBytes.of(texts)
+    if not _has_colons(column) or not _has_small_offsets(column):
+        return None
+    return cast_or_none(texts, TIME_TYPES[Kind.TIMESTAMPTZ])
 
 
 # The exact rules

@@ -7,7 +7,6 @@ import re
 from etl.config import Format, Load
 from etl.readers.csv import CsvReader
 from etl.readers.files import Fingerprint, Source, Stamp, find_sources, fingerprint, format_of, stamp
-from etl.readers.parquet import ParquetReader
 from etl.readers.prefetch import prefetching
 from etl.readers.rebatch import at_most, cut_every, up_to
 from etl.records import Reader
@@ -33,6 +32,8 @@ _BY_PLACE = re.compile(r"f[1-9][0-9]*")
 def open_reader(source: Source, load: Load, format_: Format) -> Reader:
     """The reader of a source, opened: its header or footer has been read. Raises SourceError."""
     if format_ == "parquet":
+        from etl.readers.parquet import ParquetReader  # a CSV file has no use for what it brings
+
         return ParquetReader(source.location, source.path)
     return CsvReader(source.location, source.path, load.csv, names=_names(load))
 

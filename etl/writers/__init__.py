@@ -9,14 +9,11 @@ import pyarrow as pa
 from sqlalchemy.orm import Session
 
 from etl.config import Method
-from etl.database import CatalogEntry, Encoded, Target
+from etl.database import CatalogEntry, Target
 from etl.errors import ConfigError
-from etl.records import Outcome
+from etl.records import Encoded, Outcome
 from etl.writers.bulk import HalvingBulkWriter, SqliteBulkWriter
-from etl.writers.copy import CopyWriter
 from etl.writers.row import CoreRowWriter, RowWriter
-from etl.writers.screening import Screen
-from etl.writers.settling import ServerSettler
 
 __all__ = ["Choice", "Writer", "choose_writer"]
 
@@ -71,6 +68,11 @@ def choose_writer(target: Target, method: Method) -> Choice:
 
 
 def _copy_choice(target: Target, catalog: CatalogEntry) -> Choice:
+    # Imported here: the driver of PostgreSQL and the encoder take 0.1 s, which a load into SQLite has no use for.
+    from etl.writers.copy import CopyWriter
+    from etl.writers.screening import Screen
+    from etl.writers.settling import ServerSettler
+
     writer = CopyWriter(target, catalog, ServerSettler(target, catalog), Screen(target, catalog))
     if catalog.obstacles:
         return Choice(writer, f"each piece is settled on the server, because {'; '.join(catalog.obstacles)}")

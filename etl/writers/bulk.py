@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
+from sqlalchemy.sql.compiler import IdentifierPreparer
 
-from etl.database import Encoded, Target
+from etl.database import Target
 from etl.errors import TargetError
-from etl.records import Outcome, Refusal
+from etl.records import Encoded, Outcome, Refusal
 from etl.writers.refusing import grouped, null_key_refusals, refusal
 from etl.writers.values import Values, row_tuples, row_values
 
@@ -111,11 +111,12 @@ class SqliteBulkWriter:
         """Insert all of ``values`` and yield the place and the error of each row that was refused."""
         connection = session.connection().connection.driver_connection
         assert isinstance(connection, sqlite3.Connection)
-        single, size = self._insert_statement(names, 1), self._group_rows(connection, len(names))
+        quoter = session.connection().dialect.identifier_preparer
+        single, size = self._insert_statement(quoter, names, 1), self._group_rows(connection, len(names))
         grouped = len(values) // size * size if size > 1 else 0
         groups = [tuple(chain.from_iterable(values[at : at + size])) for at in range(0, grouped, size)]
         done = 0
-        failed_groups = self._each_refused(connection, self._insert_statement(names, size), groups)
+        failed_groups = self._each_refused(connection, self._insert_statement(quoter, names, size), groups)
         for failures, (at, _) in enumerate(failed_groups, start=1):
             done = (at + 1) * size
             for place, error in self._each_refused(connection, single, values[at * size : done]):
@@ -154,8 +155,7 @@ class SqliteBulkWriter:
         most: int = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns
         return max(1, min(GROUP_ROWS, most))
 
-    def _insert_statement(self, names: Sequence[str], rows: int) -> str:
-        quoter = sqlite.dialect().identifier_preparer
+    def _insert_statement(self, quoter: IdentifierPreparer, names: Sequence[str], rows: int) -> str:
         columns = ", ".join(quoter.quote(name) for name in names)
         row = f"({', '.join('?' * len(names))})"
         return f"INSERT INTO {quoter.format_table(self.target.table)} ({columns}) VALUES {', '.join([row] * rows)}"

@@ -20,18 +20,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from etl.database import (
-    CatalogEntry,
-    Encoded,
-    Fate,
-    Target,
-    copy_blocks,
-    cursor_of,
-    encode,
-    encode_kept,
-    fault_of,
-)
-from etl.records import Outcome, Refused
+from etl.database import CatalogEntry, Fate, Target, fault_of
+from etl.database.copying import copy_blocks, cursor_of, encode, encode_kept, quoted
+from etl.records import Encoded, Outcome, Refused
 from etl.writers.bulk import HalvingBulkWriter
 from etl.writers.screening import Screen, marked
 from etl.writers.settling import ServerSettler
@@ -139,7 +130,13 @@ class CopyWriter:
             return
         if is_refused.any():
             blocks = encode_kept(piece.rows, types, piece.encoded, ~is_refused)
-        copy_blocks(cursor_of(session), self.target.quoted_name, piece.rows.schema, types, blocks)
+        copy_blocks(
+            cursor_of(session),
+            quoted(self.target.table),
+            piece.rows.schema,
+            types,
+            blocks,
+        )
 
     def _settle(self, session: Session, rows: pa.RecordBatch) -> tuple[Refused, ...]:
         """Settle the rows on the server, or by halves where it cannot even stage them."""

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
-from etl.database import Encoded, Target
-from etl.records import Outcome
+from etl.database import Target
+from etl.records import Encoded, Outcome
 from etl.writers.refusing import grouped, null_key_refusals, refusal
 from etl.writers.values import Values, row_values
 

@@ -23,18 +23,8 @@ from numpy.typing import NDArray
 from psycopg import Cursor, sql
 from sqlalchemy.orm import Session
 
-from etl.database import (
-    CatalogEntry,
-    Check,
-    Fate,
-    Fault,
-    ParentKey,
-    Target,
-    UniqueKey,
-    copy_in,
-    cursor_of,
-    fault_of,
-)
+from etl.database import CatalogEntry, Check, Fate, Fault, ParentKey, Target, UniqueKey, fault_of
+from etl.database.copying import copy_in, cursor_of, quoted
 from etl.records import Cause, Reason, Refused
 
 PATIENCE = 8  # pieces without a find, after which a constraint is no longer screened
@@ -268,7 +258,7 @@ class _Question:
         there = np.zeros(len(given), dtype=np.bool_)
         if len(asked):
             stage = self._staged(asked)
-            there = self._codes_found(_there(stage, self._target.quoted_name, key))
+            there = self._codes_found(_there(stage, quoted(self._target.table), key))
             for code, first in self._cursor.execute(_equal(stage, key)) if is_loose else ():
                 classes[code] = first
         return KeyAnswer(self._rows_with(there), classes[self._distinct.codes])
@@ -278,7 +268,7 @@ class _Question:
         everything = np.ones(self._values.num_rows, dtype=np.bool_)
         if not pa.types.is_integer(self._values.column(0).type):
             return everything
-        least, greatest = self._cursor.execute(_range(self._target.quoted_name, key)).fetchone() or (None, None)
+        least, greatest = self._cursor.execute(_range(quoted(self._target.table), key)).fetchone() or (None, None)
         if least is None:
             return ~everything
         first = self._values.column(0).cast(pa.int64())
@@ -306,7 +296,7 @@ class _Question:
             self._cursor.execute(sql.SQL("TRUNCATE {}").format(stage))
         else:
             made = "CREATE TEMP TABLE {} AS SELECT 0 AS etl_code, {} FROM {} WITH NO DATA"
-            self._cursor.execute(sql.SQL(made).format(stage, columns, self._target.quoted_name))
+            self._cursor.execute(sql.SQL(made).format(stage, columns, quoted(self._target.table)))
         chosen = self._values if len(codes) == self._values.num_rows else self._values.take(pa.array(codes))
         staged = pa.RecordBatch.from_arrays(
             [pa.array(codes.astype(np.int32)), *chosen.columns], names=["etl_code", *names]

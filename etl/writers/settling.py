@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from psycopg import Cursor, sql
 
-from etl.database import BINARY_TYPES, CatalogEntry, Target, copy_in, reason_of
+from etl.database import CatalogEntry, Target, reason_of
+from etl.database.copying import BINARY_TYPES, copy_in, quoted
 from etl.records import Cause, Refused
 
 # Staged as what they are: nothing that the mapper lets through can fail on the way in. The others are staged as text,
@@ -83,7 +84,7 @@ class ServerSettler:
             sql.SQL(_LOOP).format(
                 function=stage,
                 stage=stage,
-                target=self.target.quoted_name,
+                target=quoted(self.target.table),
                 columns=sql.SQL(", ").join(map(sql.Identifier, names)),
                 values=values,
             )

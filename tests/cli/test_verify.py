@@ -20,10 +20,10 @@ import etl.loading
 import etl.plans
 import etl.verifying
 from etl.config import Database
-from etl.database import Encoded, connected
+from etl.database import connected
 from etl.errors import Terminated
 from etl.ledger import job_lock
-from etl.records import Cause, Outcome, Reason, Refused
+from etl.records import Cause, Encoded, Outcome, Reason, Refused
 from etl.writers import Choice, Writer, choose_writer
 from tests.commands import ITEMS, Job, count, execute, is_postgresql, items_csv, items_job, ledger, query, tables
 

@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from etl.database import CHUNK_ROWS, Encoded, copy_blocks, cursor_of, encode, encode_kept, session_factory
+from etl.database import session_factory
+from etl.database.copying import CHUNK_ROWS, copy_blocks, cursor_of, encode, encode_kept, quoted
+from etl.records import Encoded
 from tests.jobs import fetch, opened_target, run_sql
 
 ROWS = 2 * CHUNK_ROWS + 100
@@ -25,7 +27,7 @@ def copied(url: str, form: str, rows: pa.RecordBatch, make: Any) -> list[int]:
     run_sql(url, f"CREATE TABLE t (id bigint, value {sql_type})")
     with opened_target(url) as (connection, target), session_factory(connection)() as session:
         types = ["bigint", sql_type]
-        copy_blocks(cursor_of(session), target.quoted_name, rows.schema, types, make(rows, types))
+        copy_blocks(cursor_of(session), quoted(target.table), rows.schema, types, make(rows, types))
         session.commit()
     return [number for (number,) in fetch(url, "SELECT id FROM t ORDER BY id")]
 

@@ -57,8 +57,14 @@ def make_frames(
     flaws: dict[int, Flaw] | None = None,
 ) -> Frames:
     """Return frames with the physical line of each record; ``breaks`` are the line ends of the text."""
-    lines = np.searchsorted(breaks, starts, side="right")
+    lines = np.arange(len(starts)) if _begin_lines(starts, breaks) else np.searchsorted(breaks, starts, side="right")
     return Frames(text, starts, ends, lines, int(np.searchsorted(breaks, len(text), "right")), flaws or {})
+
+
+def _begin_lines(starts: NDArray[np.int64], breaks: NDArray[np.int64]) -> bool:
+    """Whether a record begins the text and each line behind it: the commonest text, and its lines need no search."""
+    first, others = starts[:1], starts[1:]
+    return len(others) < len(breaks) and not first.any() and bool((others == breaks[: len(others)]).all())
 
 
 def find_breaks(block: NDArray[np.uint8], is_final: bool) -> NDArray[np.int64]:
