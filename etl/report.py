@@ -87,7 +87,7 @@ class KeptRejectLike(Protocol):
 
 
 def result_as_dict(result: RunResult) -> dict[str, Any]:
-    """The object that ``etl load --json`` prints; its keys and their order are a contract (docs, "JSON")."""
+    """The object that ``etl load --json`` prints; its keys and their order are a contract (docs/results.md)."""
     return {
         "run_id": result.run_id or None,
         "job": result.job,
@@ -382,7 +382,7 @@ def rejects_csv(rejects: Iterable[KeptRejectLike]) -> Iterator[str]:
 
 
 def rejects_jsonl(rejects: Iterable[KeptRejectLike]) -> Iterator[str]:
-    """One JSON object a line, without line ends; the keys and their order are a contract (docs, "JSON")."""
+    """One JSON object a line, without line ends; the keys and their order are a contract (docs/results.md)."""
     for kept in rejects:
         yield _json(_reject_as_dict(kept))
 
