@@ -10,7 +10,7 @@ fail: optimistic with the piece, exact with the failure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -62,32 +62,32 @@ class CopyWriter:
     screen: Screen
     _distrusted: int = 0  # pieces that are still to be settled from the start
 
-    def encode(self, rows: pa.RecordBatch) -> Encoded:
-        """The data of a COPY of ``rows``."""
-        return encode(rows, self._types(rows))
+    def encode(self, rows: pa.RecordBatch) -> Encoded | None:
+        """The data of a COPY of ``rows``, unless none will be made."""
+        return None if self.catalog.obstacles else encode(rows, self._types(rows))
 
     def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
         """Insert the rows, with the verdicts of the row loop; refused ones leave no row. Nothing is committed."""
-        piece = _Piece(rows, encoded or self.encode(rows))
         if self.catalog.obstacles or self._distrusted:
             self._distrusted = max(0, self._distrusted - 1)
             return Outcome(rows.num_rows, self._settle(session, rows), settled=1)
+        piece = _Piece(rows, encoded or encode(rows, self._types(rows)))
         refused = self._try(session, piece)
         if refused is not None:
             return Outcome(rows.num_rows, refused)
-        return self._write_parts(session, piece)
+        return self._write_parts(session, list(piece.parts()))
 
-    def _write_parts(self, session: Session, piece: _Piece) -> Outcome:
-        """The piece in parts, in order: those that cannot be copied are settled before the next one is tried."""
+    def _write_parts(self, session: Session, parts: Sequence[_Piece]) -> Outcome:
+        """A piece that cannot be copied, in parts and in order: each is written or settled before the next one."""
         found: list[Refused] = []
-        settled, parts = 0, list(piece.parts())
+        settled = 0
         for part in parts:
-            refused = self._try(session, part)
+            refused = self._try(session, part) if len(parts) > 1 else None
             if refused is None:
                 refused, settled = _moved(self._settle(session, part.rows), part.start), settled + 1
             found += refused
         self._distrusted = DISTRUST if settled > len(parts) // 2 else 0
-        return Outcome(piece.rows.num_rows, tuple(found), settled)
+        return Outcome(sum(part.rows.num_rows for part in parts), tuple(found), settled)
 
     def _try(self, session: Session, piece: _Piece) -> tuple[Refused, ...] | None:
         """What was refused, if COPY took the rest; else None, and nothing was written.
@@ -130,13 +130,7 @@ class CopyWriter:
             return
         if is_refused.any():
             blocks = encode_kept(piece.rows, types, piece.encoded, ~is_refused)
-        copy_blocks(
-            cursor_of(session),
-            quoted(self.target.table),
-            piece.rows.schema,
-            types,
-            blocks,
-        )
+        copy_blocks(cursor_of(session), quoted(self.target.table), piece.rows.schema, types, blocks)
 
     def _settle(self, session: Session, rows: pa.RecordBatch) -> tuple[Refused, ...]:
         """Settle the rows on the server, or by halves where it cannot even stage them."""
