@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,8 +41,10 @@ class Summary:
     peak_bytes: int
 
 
-def measure(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Measurement:
-    """Run a command in `folder` and wait for it.
+def measure(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None, limit: float | None = None
+) -> Measurement:
+    """Run a command in `folder` and wait for it, at most `limit` seconds: then it is killed.
 
     `wait4` gives the account of this child alone. Linux carries the peak memory of the process that starts a
     program over into the program's own, so the measuring process has to stay small: it imports neither numpy
@@ -52,8 +55,11 @@ def measure(command: Sequence[str], folder: Path, environment: Mapping[str, str]
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment
         )
+        timer = threading.Timer(limit or threading.TIMEOUT_MAX, process.kill)
+        timer.start()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begin
+        timer.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         texts = [read_text(file) for file in (out, err)]
     return Measurement(
