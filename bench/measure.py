@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -55,11 +56,9 @@ def measure(
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment
         )
-        timer = threading.Timer(limit or threading.TIMEOUT_MAX, process.kill)
-        timer.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - begin
-        timer.cancel()
+        with killed_after(limit, process):
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
         texts = [read_text(file) for file in (out, err)]
     return Measurement(
@@ -70,6 +69,21 @@ def measure(
         stdout=texts[0],
         stderr=texts[1],
     )
+
+
+@contextlib.contextmanager
+def killed_after(limit: float | None, process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kill a process that is still running after `limit` seconds."""
+    if limit is None:
+        yield
+        return
+    timer = threading.Timer(limit, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def read_text(file: IO[bytes]) -> str:
