@@ -73,9 +73,10 @@ def what_is_wrong(one: Contender, measured: Measurement) -> str | None:
 
 
 def error_line(measured: Measurement) -> str:
-    """The last line that speaks of an error: what comes behind it is advice."""
+    """The last line that speaks of an error: what comes behind it is advice, and links to advice."""
     lines = (measured.stderr.strip() or measured.stdout.strip()).splitlines() or ["no message"]
-    return next((line for line in reversed(lines) if "error" in line.lower()), lines[-1])[:120]
+    spoken = (line for line in reversed(lines) if "error" in line.lower() and "://" not in line)
+    return next(spoken, lines[-1])[:200]
 
 
 def wrong_counts(expected: tuple[int, int, int, int], stdout: str) -> str | None:
