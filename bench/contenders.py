@@ -20,7 +20,8 @@ class Contender:
     """A way to load a file. `prepare` makes the table anew, `state` looks at it afterwards.
 
     `counts` are those that etl has to report: read, written, duplicates, rejected; `dead_rows` counts what is left.
-    A peer may fail: that is a finding and no failure of the bench. It has `limit` seconds for its load.
+    `there` rows are in the table before. A peer may fail: that is a finding and no failure of the bench; it has
+    `limit` seconds for its load.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Contender:
     dead_rows: Callable[[], int | None] | None = None
     is_peer: bool = False
     limit: float | None = None
+    there: int = 0
     note: str = ""
 
 
@@ -61,6 +63,7 @@ def etl_contender(etl: Etl, data: Data, target: Target, method: str, source: Pat
         state=target.state,
         counts=(data.rows, data.written, data.duplicates, data.rejected),
         dead_rows=target.dead_rows,
+        there=data.there,
     )
 
 

@@ -127,7 +127,7 @@ def lines_of(results: list[dict[str, Any]]) -> list[Line]:
 def value_of(result: dict[str, Any]) -> tuple[float | None, str]:
     rate = result["rows_per_second"]
     if rate is None:
-        return None, "fails, nothing is loaded" if "fails" in result["trouble"] else result["trouble"]
+        return None, result["trouble"].partition(":")[0]
     wrong = ", the rows left are not the right ones" if result["trouble"] else ""
     return rate, f"{rate:,.0f} ({result['rows']:,} rows{wrong})"
 

@@ -57,6 +57,9 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="etl-bench-", dir=given.folder) as name, postgres(Path(name)) as server:
         outcomes = run(given, Path(name), server, path)
     print(report(outcomes))
+    if not given.json and not given.scenario and given.rows >= FULL_ROWS:
+        COMPLETE.parent.mkdir(exist_ok=True)
+        path = path.replace(COMPLETE)
     print(f"\nWritten to {path}.")
     return int(any(outcome.is_bad for outcome in outcomes))
 
@@ -80,8 +83,6 @@ def run(given: argparse.Namespace, folder: Path, server: Server | None, path: Pa
 def result_path(given: argparse.Namespace) -> Path:
     if given.json:
         return Path(given.json)
-    if not given.scenario and given.rows >= FULL_ROWS:
-        return COMPLETE
     stamp = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
     return ROOT / "bench" / "results" / f"{stamp}-{given.rows}.json"
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import psycopg
+
 from bench.contenders import Contender, run_or_raise
 from bench.files import ROOT, Data
 from bench.results import Result
@@ -56,7 +58,7 @@ def postgres_peers(server: Server, target: Target, folder: Path, *, duplicates: 
                 *(csvsql or "", "--db", url, "--insert", "--no-create", "--tables", TABLE),
                 *("--no-inference", "--chunk-size", "10000", str(data.csv)),
             ),
-            "a duplicate fails the load, and nothing is written" if duplicates else "no types are guessed",
+            "a duplicate fails the load" if duplicates else "no types are guessed",
         ),
     ]
 
@@ -106,7 +108,7 @@ def pgloader(server: Server, target: Target, *, duplicates: bool) -> Peer:
 def polars(server: Server, target: Target, *, duplicates: bool) -> Peer:
     python = program("python")
     script = str(SCRIPTS / "polars_adbc.py")
-    note = "a duplicate fails the load, and nothing is written" if duplicates else "the whole file is in memory"
+    note = "a duplicate fails the load" if duplicates else "the whole file is in memory"
     return Peer("polars + ADBC", python, target, lambda data: (python or "", script, server.url, str(data.csv)), note)
 
 
@@ -132,7 +134,10 @@ def dlt(server: Server, target: Target, folder: Path, *, duplicates: bool, pytho
     query = STATE.format(table=f"bench_dlt.{TABLE}")
 
     def state() -> State:
-        return State(*server.row(query))
+        try:
+            return State(*server.row(query))
+        except psycopg.errors.UndefinedTable:
+            return State(0, 0)
 
     return Peer("dlt", python, target, lambda data: load(data.csv), note, prepare=prepare, state=state)
 
@@ -156,5 +161,6 @@ def contender(peer: Peer, data: Data) -> Contender | Result:
         state=peer.state or peer.target.state,
         is_peer=True,
         limit=LIMIT,
+        there=data.there,
         note=peer.note,
     )

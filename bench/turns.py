@@ -64,7 +64,8 @@ def what_is_wrong(one: Contender, measured: Measurement) -> str | None:
         return f"not done after {one.limit:.0f} s"
     allowed = (0, 3) if one.counts and one.counts[3] else (0,)
     if measured.exit_code not in allowed:
-        return f"fails with exit code {measured.exit_code}: {error_line(measured)}"
+        written = one.state().rows - one.there
+        return f"fails with exit code {measured.exit_code}, {written:,} rows written: {error_line(measured)}"
     if one.counts and (wrong := wrong_counts(one.counts, measured.stdout)):
         return wrong
     if (found := one.state()) != one.expected:
@@ -76,7 +77,7 @@ def error_line(measured: Measurement) -> str:
     """The last line that speaks of an error: what comes behind it is advice, and links to advice."""
     lines = (measured.stderr.strip() or measured.stdout.strip()).splitlines() or ["no message"]
     spoken = (line for line in reversed(lines) if "error" in line.lower() and "://" not in line)
-    return next(spoken, lines[-1])[:200]
+    return next(spoken, lines[-1])[:160]
 
 
 def wrong_counts(expected: tuple[int, int, int, int], stdout: str) -> str | None:
