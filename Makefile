@@ -17,7 +17,8 @@ _ := $(shell [ "$$(cat .venv/made 2>/dev/null)" = "$(CURDIR)" ] && .venv/bin/pyt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart venv install test test-long test-containers check format bench coverage lock clean
+.PHONY: help quickstart venv install test test-long test-containers check format bench bench-peers bench-page coverage \
+	lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,8 +52,13 @@ format: .venv/dev ## format the code and repair what ruff can repair
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: .venv/test ## measure etl beside the databases' own shells (ROWS=1000000)
+bench: .venv/test ## measure etl beside the databases' own shells (ROWS=1000000 ARGS="--scenario clean-csv")
 	$(if $(ROWS),ROWS=$(ROWS)) $(BIN)/python bench/run.py $(ARGS)
+
+bench-peers: .venv-peers/made ## install the other tools that the bench measures into .venv-peers
+
+bench-page: .venv/test ## make docs/bench.md and its pictures from docs/bench/results.json
+	$(BIN)/python bench/page.py $(ARGS)
 
 coverage: .venv/dev ## run the tests and show the lines of etl/ that no test reaches
 	$(BIN)/coverage erase
@@ -64,7 +70,7 @@ lock: ## pin the newest versions that pyproject.toml allows (needs uv)
 	requirements/lock.sh
 
 clean: ## remove .venv, the quickstart database and everything else that was made here
-	rm -rf .venv .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist htmlcov
+	rm -rf .venv .venv-peers .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist htmlcov
 	rm -f quickstart.db*
 	find etl tests bench sample_data -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -86,6 +92,12 @@ clean: ## remove .venv, the quickstart database and everything else that was mad
 .venv/test: requirements/test.txt .venv/runtime
 	@echo "Installing what the tests need into .venv"
 	@$(PIP) -r requirements/test.txt
+	@touch $@
+
+.venv-peers/made: requirements/peers.txt .venv/made
+	@echo "Installing the other tools of the bench into .venv-peers"
+	@.venv/bin/python -m venv --clear .venv-peers
+	@.venv-peers/bin/python -m pip install -qq --disable-pip-version-check -r requirements/peers.txt
 	@touch $@
 
 .venv/dev: requirements/dev.txt .venv/test

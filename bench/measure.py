@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -40,8 +42,10 @@ class Summary:
     peak_bytes: int
 
 
-def measure(command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> Measurement:
-    """Run a command in `folder` and wait for it.
+def measure(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None, limit: float | None = None
+) -> Measurement:
+    """Run a command in `folder` and wait for it, at most `limit` seconds: then it is killed.
 
     `wait4` gives the account of this child alone. Linux carries the peak memory of the process that starts a
     program over into the program's own, so the measuring process has to stay small: it imports neither numpy
@@ -52,8 +56,9 @@ def measure(command: Sequence[str], folder: Path, environment: Mapping[str, str]
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment
         )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - begin
+        with killed_after(limit, process):
+            _, status, usage = os.wait4(process.pid, 0)
+            seconds = time.perf_counter() - begin
         process.returncode = os.waitstatus_to_exitcode(status)
         texts = [read_text(file) for file in (out, err)]
     return Measurement(
@@ -64,6 +69,21 @@ def measure(command: Sequence[str], folder: Path, environment: Mapping[str, str]
         stdout=texts[0],
         stderr=texts[1],
     )
+
+
+@contextlib.contextmanager
+def killed_after(limit: float | None, process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Kill a process that is still running after `limit` seconds."""
+    if limit is None:
+        yield
+        return
+    timer = threading.Timer(limit, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def read_text(file: IO[bytes]) -> str:

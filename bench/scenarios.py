@@ -2,103 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import sqlite3
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from bench.measure import Measurement, Summary, measure, summarise
+from bench import tools
+from bench.contenders import Contender, Etl, by_hand, etl_contender, psql_copy, run_or_raise, sqlite_import
+from bench.files import Data, Files, Recipe
+from bench.results import Bar, Outcome, Result
 from bench.servers import Server
+from bench.tables import PostgresTable, SqliteTable
+from bench.turns import take_turns
 
+FULL_ROWS = 5_000_000  # the bars are for this many, if they do not say otherwise
+HALF_BAD_ROWS = 1_000_000
 ROW_ROWS = 20_000  # a savepoint for each row is slow: enough rows for a rate, and no more
-FULL_ROWS = 1_000_000  # the bars are for this many
-BULK_TO_IMPORT = 2.5
-BULK_TO_ROW = 15.0
-MEMORY_LIMIT = 400_000_000
-MEMORY_SIZES = {"100 MB": 100_000_000, "1 GB": 1_000_000_000}
-TABLE = "bench_rows"
-
-SQLITE_DDL = f"""CREATE TABLE {TABLE} (
-    id BIGINT NOT NULL PRIMARY KEY, name VARCHAR(40) NOT NULL, city TEXT NOT NULL, note TEXT,
-    amount NUMERIC(12, 2) NOT NULL, quantity INTEGER NOT NULL CHECK (quantity > 0),
-    created_at TIMESTAMP NOT NULL, day DATE NOT NULL)"""
-POSTGRES_DDL = SQLITE_DDL
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """A generated file and what is in it."""
-
-    path: Path
-    rows: int
-    bytes: int
-    duplicates: int
-    bad: int
-
-    @property
-    def good(self) -> int:
-        return self.rows - self.duplicates - self.bad
-
-
-@dataclass(frozen=True, slots=True)
-class Contender:
-    """A way to load the file. `prepare` makes the table anew, `count` counts its rows afterwards."""
-
-    name: str
-    data: Data
-    command: tuple[str, ...]
-    prepare: Callable[[], None]
-    count: Callable[[], int]
-
-
-@dataclass(slots=True)
-class Result:
-    """The measurements of one contender; `missing` says why there are none."""
-
-    name: str
-    rows: int
-    bytes: int
-    summary: Summary | None = None
-    missing: str | None = None
-
-    @property
-    def rows_per_second(self) -> float | None:
-        return self.rows / self.summary.median_seconds if self.summary else None
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A bar of the specification and what was measured; `value` None: it was not measured."""
-
-    what: str
-    value: float | None
-    limit: float
-    at_most: bool
-    counts: bool = True
-    note: str = ""
-
-    @property
-    def state(self) -> str:
-        if self.value is None:
-            return "not measured"
-        held = self.value <= self.limit if self.at_most else self.value >= self.limit
-        return ("held" if held else "MISSED") if self.counts else f"for information ({self.note})"
-
-
-@dataclass(slots=True)
-class Outcome:
-    """The results and bars of one scenario."""
-
-    name: str
-    results: list[Result] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
-
-    def result(self, name: str) -> Result | None:
-        return next((one for one in self.results if one.name == name and one.summary), None)
+MEMORY_ROWS = {"small": 1_000_000, "large": 10_000_000}
+REFERENCE_RATE = 400_000  # rows/s of psql \copy on the machine that the bar for half bad rows is for
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,219 +28,262 @@ class Bench:
     """What all scenarios share."""
 
     folder: Path
-    etl: tuple[str, ...]
+    etl: Etl
+    files: Files
     rows: int
     repeats: int
-    duplicates: float
-    bad: float
     server: Server | None
     say: Callable[[str], None]
 
-    @property
-    def is_dirty(self) -> bool:
-        return self.duplicates > 0 or self.bad > 0
+    def clean(self) -> Recipe:
+        return Recipe(self.rows)
+
+    def one_in_ten(self) -> Recipe:
+        return Recipe(self.rows, "duplicates", 10)
+
+    def measure(self, outcome: Outcome, contenders: Iterable[Contender | Result], repeats: int | None = None) -> None:
+        """Measure those that are there, and note those that are not."""
+        contenders = list(contenders)
+        present = [one for one in contenders if isinstance(one, Contender)]
+        take_turns(present, outcome, self.folder, repeats or self.repeats, self.say)
+        outcome.results += [one for one in contenders if isinstance(one, Result)]
+
+    def sqlite(self) -> SqliteTable:
+        return SqliteTable(self.folder / "bench.db")
+
+    def bar(self, what: str, value: float | None, limit: float | None, **facts: object) -> Bar:
+        defaults: dict[str, object] = {"rows": self.rows, "full_rows": FULL_ROWS}
+        return Bar(what, value, limit, **(defaults | facts))  # type: ignore[arg-type]
+
+    def ratio(self, outcome: Outcome, what: str, limit: float | None, name: str, peer: str) -> None:
+        """The bar that compares the seconds of two contenders."""
+        ours, theirs = outcome.result(name), outcome.result(peer)
+        value = None
+        if ours and theirs and ours.summary and theirs.summary:
+            value = ours.summary.median_seconds / theirs.summary.median_seconds
+        outcome.bars.append(self.bar(what, value, limit, name=name, peer=peer))
 
 
-# The scenarios --------------------------------------------------------------------------------------------
+# PostgreSQL ---------------------------------------------------------------------------------------------
 
 
-def on_sqlite(bench: Bench) -> Outcome:
-    """`bulk` and `row` on SQLite beside `.import` of the sqlite3 shell."""
-    outcome = Outcome("sqlite")
-    data = make_data(bench, "rows", rows=bench.rows)
-    contenders = etl_contenders(bench, data, sqlite_url(bench), *sqlite_table(bench), fast=("bulk",))
-    shell = shutil.which("sqlite3")
-    if shell:
-        load = f".import --csv --skip 1 {data.path.name} {TABLE}"
-        contenders.insert(0, Contender("sqlite3 .import", data, (shell, "bench.db", load), *sqlite_table(bench)))
-    else:
-        outcome.results.append(Result("sqlite3 .import", 0, 0, missing="sqlite3 is not installed"))
-    run_alternating(bench, contenders, outcome)
-    ratio = seconds_ratio(outcome, "etl bulk", "sqlite3 .import")
-    small = bench.rows < FULL_ROWS
-    note = f"the bar is for {FULL_ROWS:,} rows"
-    what = "SQLite: wall time of bulk / of .import"
-    outcome.bars.append(Bar(what, ratio, BULK_TO_IMPORT, at_most=True, counts=not small, note=note))
-    return outcome
+def clean_csv(bench: Bench, server: Server, outcome: Outcome) -> None:
+    data, table = bench.files.make(bench.clean()), PostgresTable(server)
+    polars = tools.contender(tools.polars(server, table, duplicates=False), data)
+    bench.measure(outcome, [psql_copy(server, data, table), etl_contender(bench.etl, data, table, "copy"), polars])
+    bench.ratio(outcome, "clean CSV / psql \\copy", 0.85, "etl copy", "psql \\copy")
 
 
-def on_postgres(bench: Bench) -> Outcome:
-    """`copy`, `bulk` and `row` on PostgreSQL beside `\\copy` of psql."""
-    outcome = Outcome("postgres")
-    what = "PostgreSQL: rows/s of bulk / of row"
-    if bench.server is None:
-        outcome.results.append(Result("PostgreSQL", 0, 0, missing="no server binaries"))
-        outcome.bars.append(Bar(what, None, BULK_TO_ROW, at_most=False))
+def clean_parquet(bench: Bench, server: Server, outcome: Outcome) -> None:
+    data, table = bench.files.make(bench.clean()), PostgresTable(server)
+    ours = etl_contender(bench.etl, data, table, "copy", data.parquet)
+    bench.measure(outcome, [psql_copy(server, data, table), ours])
+    bench.ratio(outcome, "clean Parquet / psql \\copy of the CSV", 0.80, "etl copy", "psql \\copy")
+
+
+def few_duplicates(bench: Bench, server: Server, outcome: Outcome) -> None:
+    clean, table = bench.files.make(bench.clean()), PostgresTable(server)
+    data = bench.files.make(Recipe(bench.rows, "duplicates", 10_000))
+    bench.measure(outcome, [psql_copy(server, clean, table), etl_contender(bench.etl, data, table, "copy")])
+    what = "0.01 % duplicates / psql \\copy of the clean file"
+    bench.ratio(outcome, what, 1.0, "etl copy", "psql \\copy")
+    outcome.bars.append(dead_rows_bar(bench, outcome, "0.01 % duplicates"))
+
+
+def few_duplicates_shuffled(bench: Bench, server: Server, outcome: Outcome) -> None:
+    table = PostgresTable(server)
+    data = bench.files.make(Recipe(bench.rows, "duplicates", 10_000, shuffle=True))
+    contenders = [psql_copy(server, data, table, data.good_csv), etl_contender(bench.etl, data, table, "copy")]
+    bench.measure(outcome, contenders)
+    what = "0.01 % duplicates, keys in random order / psql \\copy of the good rows"
+    bench.ratio(outcome, what, None, "etl copy", "psql \\copy")
+
+
+def many_duplicates(bench: Bench, server: Server, outcome: Outcome) -> None:
+    data, table = bench.files.make(bench.one_in_ten()), PostgresTable(server)
+    bench.measure(outcome, [by_hand(server, data, table), etl_contender(bench.etl, data, table, "copy")])
+    bench.ratio(outcome, "10 % duplicates / by hand", 0.70, "etl copy", "by hand")
+    outcome.bars.append(dead_rows_bar(bench, outcome, "10 % duplicates"))
+
+
+def all_there(bench: Bench, server: Server, outcome: Outcome) -> None:
+    """Before each run the file is loaded by etl: the ledger knows it, and its rows are there."""
+    data, table = bench.files.make(bench.clean()), PostgresTable(server)
+    first = bench.etl.load(data.csv, table.url, "copy")
+
+    def prepare() -> None:
+        table.prepare()
+        run_or_raise(first, bench.folder)
+        table.settle_down()
+
+    ours = dataclasses.replace(
+        etl_contender(bench.etl, data, table, "copy"),
+        command=(*first, "--rerun"),
+        prepare=prepare,
+        counts=(data.rows, 0, data.rows, 0),
+    )
+    theirs = by_hand(server, data, table, prepare)
+    bench.measure(outcome, [theirs, ours])
+    bench.ratio(outcome, "all rows already there / by hand", 0.70, "etl copy", "by hand")
+
+
+def few_break_a_check(bench: Bench, server: Server, outcome: Outcome) -> None:
+    data, table = bench.files.make(Recipe(bench.rows, "check", 100)), PostgresTable(server)
+    contenders = [psql_copy(server, data, table, data.good_csv), etl_contender(bench.etl, data, table, "copy")]
+    bench.measure(outcome, contenders)
+    what = "1 % break a CHECK / psql \\copy of the good rows"
+    bench.ratio(outcome, what, 2.0, "etl copy", "psql \\copy")
+
+
+def few_without_parents(bench: Bench, server: Server, outcome: Outcome) -> None:
+    data = bench.files.make(Recipe(bench.rows, "parents", 50))
+    table = PostgresTable(server, with_parents=True)
+    contenders = [psql_copy(server, data, table, data.good_csv), etl_contender(bench.etl, data, table, "copy")]
+    bench.measure(outcome, contenders)
+    what = "2 % break a foreign key / psql \\copy of the good rows"
+    bench.ratio(outcome, what, 2.0, "etl copy", "psql \\copy")
+
+
+def half_break_a_check(bench: Bench, server: Server, outcome: Outcome) -> None:
+    rows, table = min(bench.rows, HALF_BAD_ROWS), PostgresTable(server)
+    clean, data = bench.files.make(Recipe(rows)), bench.files.make(Recipe(rows, "check", 2))
+    bench.measure(outcome, [psql_copy(server, clean, table), etl_contender(bench.etl, data, table, "copy")])
+    raw, reference = rate(outcome, "etl copy"), rate(outcome, "psql \\copy")
+    scaled = raw * REFERENCE_RATE / reference if raw and reference else None
+    facts = {"rows": rows, "full_rows": HALF_BAD_ROWS, "unit": "rows/s", "at_most": False}
+    what = f"50 % break a CHECK, scaled to a machine where psql \\copy does {REFERENCE_RATE:,} rows/s"
+    outcome.bars.append(bench.bar(what, scaled, 60_000, **facts))
+    outcome.bars.append(bench.bar("50 % break a CHECK, as measured", raw, None, **facts))
+
+
+def row_loop(bench: Bench, server: Server, outcome: Outcome) -> None:
+    """`row` has few rows and is the slower the more there are; the others have as many as their bars are for."""
+    table = PostgresTable(server)
+    sizes = {"copy": bench.clean(), "bulk": Recipe(min(bench.rows, HALF_BAD_ROWS)), "row": Recipe(ROW_ROWS)}
+    made = {method: bench.files.make(recipe) for method, recipe in sizes.items()}
+    bench.measure(outcome, [etl_contender(bench.etl, data, table, method) for method, data in made.items()])
+    row = rate(outcome, "etl row")
+    for method, limit, full_rows in (("copy", 300.0, FULL_ROWS), ("bulk", 15.0, HALF_BAD_ROWS)):
+        fast = rate(outcome, f"etl {method}")
+        value = fast / row if fast and row else None
+        facts = {"rows": made[method].rows, "full_rows": full_rows, "at_most": False}
+        outcome.bars.append(bench.bar(f"rows/s of {method} / of the row loop", value, limit, **facts))
+
+
+def memory_on_postgres(bench: Bench, server: Server, outcome: Outcome) -> None:
+    peak_memory(bench, outcome, PostgresTable(server), "copy")
+
+
+# SQLite -------------------------------------------------------------------------------------------------
+
+
+def clean_on_sqlite(bench: Bench, outcome: Outcome) -> None:
+    data, table = bench.files.make(bench.clean()), bench.sqlite()
+    bench.measure(outcome, [sqlite_import(data, table), etl_contender(bench.etl, data, table, "bulk")])
+    bench.ratio(outcome, "SQLite, clean CSV / sqlite3 .import", 1.7, "etl bulk", "sqlite3 .import")
+
+
+def many_duplicates_on_sqlite(bench: Bench, outcome: Outcome) -> None:
+    clean, data = bench.files.make(bench.clean()), bench.files.make(bench.one_in_ten())
+    table = bench.sqlite()
+    bench.measure(outcome, [sqlite_import(clean, table), etl_contender(bench.etl, data, table, "bulk")])
+    what = "SQLite, 10 % duplicates / sqlite3 .import of the clean file"
+    bench.ratio(outcome, what, 2.0, "etl bulk", "sqlite3 .import")
+
+
+def memory_on_sqlite(bench: Bench, outcome: Outcome) -> None:
+    peak_memory(bench, outcome, bench.sqlite(), "bulk")
+
+
+# The peers ----------------------------------------------------------------------------------------------
+
+
+def peers(bench: Bench, server: Server, outcome: Outcome, *, duplicates: bool) -> None:
+    """Once each, on few rows: these are slow. etl loads such a file beside them."""
+    postgres, sqlite = PostgresTable(server), bench.sqlite()
+
+    def make(rows: int) -> Data:
+        return bench.files.make(Recipe(min(rows, bench.rows), *(("duplicates", 10) if duplicates else ())))
+
+    data = make(tools.ROWS)
+    on_sqlite = dataclasses.replace(etl_contender(bench.etl, data, sqlite, "bulk"), name="etl bulk, SQLite")
+    ours = [etl_contender(bench.etl, data, postgres, "copy"), on_sqlite]
+    found = [
+        *tools.postgres_peers(server, postgres, bench.folder, duplicates=duplicates),
+        *tools.sqlite_peers(sqlite, sqlite.path, duplicates=duplicates),
+    ]
+    theirs = [tools.contender(peer, make(peer.rows)) for peer in found]
+    bench.measure(outcome, [*ours, *theirs], repeats=1)
+
+
+# Their parts --------------------------------------------------------------------------------------------
+
+
+def peak_memory(bench: Bench, outcome: Outcome, table: PostgresTable | SqliteTable, method: str) -> None:
+    """Once for a small and once for a large file: a fifth and the double of the bench's rows."""
+    peaks: list[float | None] = []
+    for full_rows in MEMORY_ROWS.values():
+        recipe = Recipe(full_rows * bench.rows // FULL_ROWS)
+        one = etl_contender(bench.etl, bench.files.make(recipe), table, method)
+        bench.measure(outcome, [dataclasses.replace(one, name=f"etl {method}, {recipe.rows:,} rows")], repeats=1)
+        result = outcome.results[-1]
+        peaks.append(result.summary.peak_bytes / 1e6 if result.summary else None)
+        facts = {"rows": recipe.rows, "full_rows": full_rows, "unit": "MB"}
+        outcome.bars.append(bench.bar(f"peak memory of {method} for {full_rows:,} rows", peaks[-1], 450, **facts))
+    small, large = peaks
+    growth = large / small if small and large else None
+    twice = {"rows": bench.rows * 2, "full_rows": FULL_ROWS * 2}
+    outcome.bars.append(bench.bar(f"peak memory of {method}, the large file / the small one", growth, 1.1, **twice))
+
+
+def dead_rows_bar(bench: Bench, outcome: Outcome, what: str) -> Bar:
+    result = outcome.result("etl copy")
+    share = None
+    if result and result.dead_rows is not None:
+        share = 100 * result.dead_rows / result.rows
+    return bench.bar(f"dead rows left, {what}", share, 2.0, unit="%")
+
+
+def rate(outcome: Outcome, name: str) -> float | None:
+    result = outcome.result(name)
+    return result.rows_per_second if result else None
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A title for readers and one of the functions above; with a server or without."""
+
+    title: str
+    on_postgres: Callable[[Bench, Server, Outcome], None] | None = None
+    on_sqlite: Callable[[Bench, Outcome], None] | None = None
+
+    def measure(self, bench: Bench, name: str) -> Outcome:
+        outcome = Outcome(name, self.title)
+        if self.on_sqlite:
+            self.on_sqlite(bench, outcome)
+        elif self.on_postgres and bench.server:
+            self.on_postgres(bench, bench.server, outcome)
+        else:
+            outcome.results.append(Result("PostgreSQL", 0, trouble="no server binaries"))
+        bench.files.keep(bench.clean(), bench.one_in_ten())
         return outcome
-    data = make_data(bench, "rows", rows=bench.rows)
-    table = postgres_table(bench.server)
-    contenders = etl_contenders(bench, data, bench.server.url, *table, fast=("copy", "bulk"))
-    if bench.server.psql:
-        copy = f"\\copy {TABLE} FROM '{data.path.name}' WITH (FORMAT csv, HEADER)"
-        command = (bench.server.psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", copy, bench.server.url)
-        contenders.insert(0, Contender("psql \\copy", data, command, *table))
-    else:
-        outcome.results.append(Result("psql \\copy", 0, 0, missing="psql is not installed"))
-    run_alternating(bench, contenders, outcome)
-    bulk, row = outcome.result("etl bulk"), outcome.result("etl row")
-    rates = (bulk.rows_per_second, row.rows_per_second) if bulk and row else (None, None)
-    ratio = rates[0] / rates[1] if rates[0] and rates[1] else None
-    outcome.bars.append(Bar(what, ratio, BULK_TO_ROW, at_most=False))
-    return outcome
 
 
-def memory_on_sqlite(bench: Bench) -> Outcome:
-    """Peak memory of `bulk` for a small and a large file, on SQLite."""
-    return peak_memory(bench, "memory-sqlite", sqlite_url(bench), *sqlite_table(bench))
-
-
-def memory_on_postgres(bench: Bench) -> Outcome:
-    """Peak memory of `bulk` for a small and a large file, on PostgreSQL."""
-    if bench.server is None:
-        missing = Result("PostgreSQL", 0, 0, missing="no server binaries")
-        return Outcome("memory-postgres", [missing])
-    return peak_memory(bench, "memory-postgres", bench.server.url, *postgres_table(bench.server))
-
-
-SCENARIOS: dict[str, Callable[[Bench], Outcome]] = {
-    "sqlite": on_sqlite,
-    "postgres": on_postgres,
-    "memory-sqlite": memory_on_sqlite,
-    "memory-postgres": memory_on_postgres,
+SCENARIOS = {
+    "clean-csv": Scenario("Clean CSV", clean_csv),
+    "clean-parquet": Scenario("Clean Parquet", clean_parquet),
+    "duplicates-0.01": Scenario("0.01 % duplicates", few_duplicates),
+    "duplicates-0.01-shuffled": Scenario("0.01 % duplicates, shuffled", few_duplicates_shuffled),
+    "duplicates-10": Scenario("10 % duplicates", many_duplicates),
+    "rerun": Scenario("All rows already there", all_there),
+    "check-1": Scenario("1 % break a CHECK", few_break_a_check),
+    "parents-2": Scenario("2 % break a foreign key", few_without_parents),
+    "check-50": Scenario("50 % break a CHECK", half_break_a_check),
+    "row-loop": Scenario("Against the row loop", row_loop),
+    "memory": Scenario("Peak memory", memory_on_postgres),
+    "sqlite-clean": Scenario("SQLite, clean CSV", on_sqlite=clean_on_sqlite),
+    "sqlite-duplicates-10": Scenario("SQLite, 10 % duplicates", on_sqlite=many_duplicates_on_sqlite),
+    "sqlite-memory": Scenario("SQLite, peak memory", on_sqlite=memory_on_sqlite),
+    "peers-clean": Scenario("Other tools, clean CSV", partial(peers, duplicates=False)),
+    "peers-duplicates-10": Scenario("Other tools, 10 % duplicates", partial(peers, duplicates=True)),
 }
-
-
-def peak_memory(bench: Bench, name: str, url: str, prepare: Callable[[], None], count: Callable[[], int]) -> Outcome:
-    outcome = Outcome(name)
-    for label, size in MEMORY_SIZES.items():
-        data = make_data(bench, f"memory-{size}", bytes=size)
-        command = etl_command(bench, data, url, "bulk")
-        contender = Contender(f"etl bulk, {label}", data, command, prepare, count)
-        run_alternating(bench, [contender], outcome, repeats=1)
-        result = outcome.result(contender.name)
-        peak = result.summary.peak_bytes / 1e6 if result and result.summary else None
-        what = f"{name.removeprefix('memory-')}: peak memory of bulk for {label}, in MB"
-        outcome.bars.append(Bar(what, peak, MEMORY_LIMIT / 1e6, at_most=True))
-        data.path.unlink()
-    return outcome
-
-
-# Their parts ----------------------------------------------------------------------------------------------
-
-
-def etl_contenders(
-    bench: Bench, data: Data, url: str, prepare: Callable[[], None], count: Callable[[], int], fast: Sequence[str]
-) -> list[Contender]:
-    """``fast`` are the methods that are measured on all of ``data``, the one that ``auto`` takes first."""
-    few = make_data(bench, "few", rows=min(ROW_ROWS, bench.rows))
-    plans = [*((f"etl {method}", data, method) for method in fast), ("etl row", few, "row")]
-    if bench.is_dirty:
-        name = f"etl {fast[0]}, {bench.duplicates:g} % duplicates, {bench.bad:g} % bad"
-        dirty = make_data(bench, "dirty", rows=bench.rows, duplicates=bench.duplicates, bad=bench.bad)
-        plans.append((name, dirty, fast[0]))
-    return [Contender(name, one, etl_command(bench, one, url, method), prepare, count) for name, one, method in plans]
-
-
-def make_data(bench: Bench, name: str, **options: float) -> Data:
-    """Generate a file, once for each name; the options are those of `bench.data`."""
-    path, facts = bench.folder / f"{name}.csv", bench.folder / f"{name}.json"
-    if not path.exists():
-        bench.say(f"making {path.name}")
-        command = [sys.executable, "-m", "bench.data", str(path)]
-        command += [f"--{option}={value}" for option, value in options.items()]
-        root = Path(__file__).resolve().parent.parent
-        made = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True)
-        facts.write_text(made.stdout)
-    return Data(path, **json.loads(facts.read_text()))
-
-
-def etl_command(bench: Bench, data: Data, url: str, method: str) -> tuple[str, ...]:
-    """The command a user would type, and the job file that goes with it."""
-    job = bench.folder / f"{data.path.stem}-{url.partition(':')[0]}.toml"
-    job.write_text(f'[database]\nurl = "{url}"\n\n[[load]]\nsource = "{data.path.name}"\ntable = "{TABLE}"\n')
-    return (*bench.etl, "load", job.name, "--method", method, "--json", "--no-progress")
-
-
-def sqlite_url(bench: Bench) -> str:
-    return f"sqlite:///{bench.folder / 'bench.db'}"
-
-
-def sqlite_table(bench: Bench) -> tuple[Callable[[], None], Callable[[], int]]:
-    path = bench.folder / "bench.db"
-
-    def prepare() -> None:
-        for suffix in ("", "-wal", "-shm", "-journal"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        run_sqlite(path, SQLITE_DDL)
-
-    return prepare, lambda: run_sqlite(path, f"SELECT count(*) FROM {TABLE}")
-
-
-def run_sqlite(path: Path, statement: str) -> int:
-    """Execute a statement and return its first value, if any, else 0."""
-    connection = sqlite3.connect(path)
-    try:
-        row = connection.execute(statement).fetchone()
-        connection.commit()
-        return int(row[0]) if row else 0
-    finally:
-        connection.close()
-
-
-def postgres_table(server: Server) -> tuple[Callable[[], None], Callable[[], int]]:
-    def prepare() -> None:
-        server.execute(f"DROP TABLE IF EXISTS {TABLE}", "DROP SCHEMA IF EXISTS etl CASCADE", POSTGRES_DDL, "CHECKPOINT")
-
-    return prepare, lambda: server.count(TABLE)
-
-
-def run_alternating(bench: Bench, contenders: list[Contender], outcome: Outcome, repeats: int | None = None) -> None:
-    """Measure each contender in turn, several times round: what disturbs the machine disturbs all of them."""
-    taken: dict[str, list[Measurement]] = {one.name: [] for one in contenders}
-    failed: dict[str, str] = {}
-    for turn in range(repeats or bench.repeats):
-        for one in (one for one in contenders if one.name not in failed):
-            one.prepare()
-            measured = measure(one.command, bench.folder)
-            bench.say(f"{outcome.name}: {one.name}, run {turn + 1}: {measured.seconds:.2f} s")
-            if wrong := what_is_wrong(one, measured):
-                failed[one.name] = wrong
-            taken[one.name].append(measured)
-    for one in contenders:
-        wrong = failed.get(one.name)
-        summary = None if wrong else summarise(taken[one.name])
-        outcome.results.append(Result(one.name, one.data.rows, one.data.bytes, summary, wrong))
-
-
-def what_is_wrong(contender: Contender, measured: Measurement) -> str | None:
-    """A fast load that is wrong does not count: check exit code, counts, and the table itself."""
-    data = contender.data
-    allowed = (0, 3) if data.bad else (0,)
-    if measured.exit_code not in allowed:
-        text = (measured.stderr.strip() or measured.stdout.strip()).splitlines()
-        return f"FAILED with exit code {measured.exit_code}: {text[-1] if text else 'no message'}"
-    if contender.name.startswith("etl") and (wrong := wrong_counts(data, measured.stdout)):
-        return f"FAILED: {wrong}"
-    if (found := contender.count()) != data.good:
-        return f"FAILED: {found:,} rows in the table, expected {data.good:,}"
-    return None
-
-
-def wrong_counts(data: Data, stdout: str) -> str | None:
-    """What etl says it did, against what is in the file."""
-    expected = (data.rows, data.good, data.duplicates, data.bad)
-    try:
-        counts = json.loads(stdout)
-        found = tuple(counts[name] for name in ("read", "written", "duplicates", "rejected"))
-    except (ValueError, KeyError, TypeError):
-        return "standard output is not the JSON of `etl load --json`"
-    if found != expected:
-        return f"read, written, duplicates, rejected are {found}, expected {expected}"
-    return None
-
-
-def seconds_ratio(outcome: Outcome, name: str, peer: str) -> float | None:
-    ours, theirs = outcome.result(name), outcome.result(peer)
-    if not (ours and theirs and ours.summary and theirs.summary):
-        return None
-    return ours.summary.median_seconds / theirs.summary.median_seconds

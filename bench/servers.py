@@ -1,6 +1,6 @@
 """A throw-away PostgreSQL server with default durability: a commit costs here what it costs elsewhere.
 
-`ETL_BENCH_DATABASE_URL` names a server to use instead (its table `bench_rows` and schema `etl` are dropped).
+`ETL_BENCH_DATABASE_URL` names a server to use instead (bench/README.md says what is dropped there).
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ class Server:
             for statement in statements:
                 connection.execute(statement.encode())
 
-    def count(self, table: str) -> int:
+    def row(self, query: str) -> tuple[Any, ...]:
+        """The first row of a query's result."""
         with psycopg.connect(self.url) as connection:
-            row = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
+            row = connection.execute(query.encode()).fetchone()
         assert row is not None
-        return int(row[0])
+        return row
 
 
 @contextlib.contextmanager

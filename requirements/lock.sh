@@ -1,5 +1,6 @@
 #!/bin/sh
-# Writes the pinned versions: dev.txt decides, and the others are parts of it. They hold for every Python from 3.11 on.
+# Writes the pinned versions: dev.txt decides, and the others are parts of it; peers.txt is for another environment.
+# They hold for every Python from 3.11 on.
 set -eu
 cd "$(dirname "$0")/.."
 pin() {
@@ -10,3 +11,4 @@ pin pyproject.toml --group dev --group build --upgrade --output-file requirement
 pin pyproject.toml --group test --constraint requirements/dev.txt --output-file requirements/test.txt
 pin pyproject.toml --constraint requirements/dev.txt --output-file requirements/runtime.txt
 pin --group build --constraint requirements/dev.txt --output-file requirements/build.txt
+pin requirements/peers.in --upgrade --output-file requirements/peers.txt
