@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.mapping import map_records, plan_mapping
+from etl.mapping import map_records, plan_mapping, source_documents
 from etl.records import Column, ColumnType, Kind, Phase, Position, Reason, RecordBatch, Reject
 
 
@@ -144,4 +145,32 @@ def test_every_record_is_a_row_or_a_reject(cells: list[tuple[str | None, str | N
     assert [reject.record - 1 for reject in rows.rejects] == [i for i in range(len(cells)) if i not in good]
     assert rows.columns.to_pylist() == [
         {"id": IDS[cells[i][0]], "price": PRICES[cells[i][1]], "name": cells[i][2]} for i in good
+    ]
+
+
+any_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=6)
+
+
+@given(st.lists(st.tuples(st.none() | any_text, st.none() | st.text('a"\\ é\t', max_size=4)), min_size=1, max_size=9))
+def test_documents_of_many_records_are_what_python_writes_of_each(cells: list[tuple[str | None, str | None]]) -> None:
+    names = ["a", 'the "é"']
+    columns = pa.RecordBatch.from_arrays([pa.array(column, pa.string()) for column in zip(*cells, strict=True)], names)
+    indices = list(range(len(cells)))[::-1]
+    assert source_documents(columns, indices).to_pylist() == [
+        json.dumps(dict(zip(names, cells[index], strict=True))) for index in indices
+    ]
+
+
+def test_documents_of_typed_columns_hold_the_texts_of_the_rejects() -> None:
+    columns = pa.RecordBatch.from_pydict(
+        {
+            "n": pa.array([1, None]),
+            "day": pa.array([0, 1], pa.date32()),
+            "raw": pa.array([b"\xff\0", b"a"]),
+            "text": pa.array([b"\xff", b'"'], pa.binary()).view(pa.string()),
+        }
+    )
+    assert [json.loads(text) for text in source_documents(columns, [0, 1]).to_pylist()] == [
+        {"n": "1", "day": "1970-01-01", "raw": "\\xff\\x00", "text": "\\xff"},
+        {"n": None, "day": "1970-01-02", "raw": "a", "text": '"'},
     ]
