@@ -54,6 +54,7 @@ from etl.records import (
     FileResult,
     LoadResult,
     Outcome,
+    Position,
     RecordBatch,
     RejectCount,
     Reporter,
@@ -155,6 +156,16 @@ def _rolled_back(connection: Connection) -> Iterator[None]:
         transaction.rollback()
 
 
+@dataclass(frozen=True, slots=True)
+class _Passed:
+    """What has been passed of a source and is not in the ledger yet: up to ``end``, since ``started``."""
+
+    started: float
+    end: Position
+    counts: Counts
+    consumed: int = 0  # bytes, of all of the source
+
+
 class _RunInProgress:
     """One execution of a run, on one session whose open transaction is the outer one.
 
@@ -254,18 +265,26 @@ class _RunInProgress:
         return SourceIdentity(plan.load.name, plan.target.name, source.path, content.size, content.sha256)
 
     def _load_file(self, plan: LoadPlan, planned_source: SourcePlan, file: File) -> None:
-        started, consumed = time.monotonic(), 0
         goal = None if self._options.limit is None else file.record + self._options.limit
+        passed = _Passed(time.monotonic(), file.position, Counts())
         with prefetching(self._ready_pieces(plan, planned_source, file, goal)) as pieces:
             for records, rows, encoded in self._meter.each("wait", pieces):
                 counts = self._write(plan, file, records, rows, encoded)
-                self._reporter.records_done(records.consumed - consumed, counts)
-                consumed = records.consumed
-                file.seconds, started = file.seconds + time.monotonic() - started, time.monotonic()
+                self._reporter.records_done(records.consumed - passed.consumed, counts)
+                passed = replace(passed, end=records.end, counts=passed.counts + counts, consumed=records.consumed)
                 if self._open_rows == plan.load.commit_every:
+                    passed = self._advance(file, passed)
                     self._commit()
+        self._advance(file, passed)
         if goal is None or file.record < goal:
             file.status = "loaded"
+
+    def _advance(self, file: File, passed: _Passed) -> _Passed:
+        """Set the checkpoint forward, once for all pieces of a transaction; what is passed begins anew behind it."""
+        now = time.monotonic()
+        file.seconds += now - passed.started
+        advance(self._session, file, passed.end, passed.counts)
+        return replace(passed, started=now, counts=Counts())
 
     def _ready_pieces(
         self, plan: LoadPlan, planned_source: SourcePlan, file: File, goal: int | None
@@ -290,7 +309,7 @@ class _RunInProgress:
         return at_most(plan.choice.writer.piece_rows, batches)
 
     def _write(self, plan: LoadPlan, file: File, records: RecordBatch, rows: Rows, encoded: Encoded | None) -> Counts:
-        """Write one record batch; its rejects, counts and checkpoint go into the same transaction as its rows."""
+        """Write one record batch and its rejects, in the same transaction."""
         load = plan.load
         write = self._meter.timed("write", plan.choice.writer.write)
         outcome = write(self._session, rows.columns, encoded) if rows.columns.num_rows else Outcome(0)
@@ -298,7 +317,6 @@ class _RunInProgress:
         if load.on_duplicate == "error" and counts.duplicates:
             raise _duplicate_found(load.name, file.path, records, outcome, rows.indices)
         add_rejects(self._session, file, rejects_of(records, rows, outcome, with_duplicates=load.record_duplicates))
-        advance(self._session, file, records.end, counts)
         self._open_rows += len(records.numbers)
         self._settled += outcome.settled
         self._counts[load.name] += counts

@@ -212,7 +212,8 @@ def no_schema(*_: object) -> Any:
     return sa.schema.BLANK_SCHEMA
 
 
-def test_models_and_migrations_agree(database_url: str) -> None:
+@pytest.mark.parametrize("way", ["at once", "step by step"])
+def test_models_and_migrations_agree(database_url: str, way: str) -> None:
     """The schema is called as the models call it, so that no name has to be translated."""
     run_sql(database_url, "CREATE TABLE t (id INTEGER)", "DROP TABLE t")  # so that there is a SQLite file
     metadata, schema = Base.metadata, "ledger"
@@ -223,6 +224,10 @@ def test_models_and_migrations_agree(database_url: str) -> None:
     database = Database(url=database_url, ledger_schema="ledger")
     with connected(database) as connection:
         with connection.begin():
+            if way == "step by step":
+                connection.execute(sa.text(f"CREATE SCHEMA {schema}" if schema else "SELECT 1"))
+                empty = "(version_num VARCHAR(32) NOT NULL PRIMARY KEY)"
+                connection.execute(sa.text(f"CREATE TABLE {f'{schema}.' if schema else ''}etl_version {empty}"))
             upgrade_ledger(connection, schema or None)
         options: dict[str, Any] = {
             "version_table": "etl_version",
