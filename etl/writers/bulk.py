@@ -11,7 +11,6 @@ import operator
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -24,7 +23,7 @@ from etl.database import Target
 from etl.errors import TargetError
 from etl.records import Outcome, Refusal
 from etl.writers.refusing import null_key_refusals, refusal
-from etl.writers.values import Values, row_tuples, row_values
+from etl.writers.values import FlatRows, Values, row_values
 
 SINGLE_ROWS = 16  # a piece of so few rows, or fewer, that fails is settled row by row: halves would cost more
 
@@ -63,10 +62,8 @@ class HalvingBulkWriter:
                 yield from self._settle(session, piece[start : start + size])
 
 
-GROUP_ROWS = 50  # rows of one INSERT … VALUES (…), (…): a third less time than one by one, and more gain little
+GROUP_ROWS = 100  # rows of one INSERT … VALUES (…), (…): a third of the time of one by one, and more gain nothing
 GROUP_PATIENCE = 3  # groups of a piece that may fail before the rest of it goes row by row
-
-_Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,43 +82,37 @@ class SqliteBulkWriter:
     def write(self, session: Session, rows: pa.RecordBatch) -> Outcome:
         """Insert the rows in order; refused ones leave no trace. Nothing is committed."""
         refused = null_key_refusals(rows, self.target)
-        values = list(row_tuples(rows, self.target))
-        if refused:
-            values = [row for index, row in enumerate(values) if index not in refused]
         places = [index for index in range(rows.num_rows) if index not in refused] if refused else range(rows.num_rows)
-        names = rows.schema.names
+        piece = FlatRows.of(rows.take(pa.array(places, pa.int64())) if refused else rows, self.target)
         with session.begin_nested():
             found = [
-                refusal(error, places[at], dict(zip(names, values[at], strict=True)), session, self.target)
-                for at, error in self._refused(session, names, values)
+                refusal(error, places[at], piece.row(at), session, self.target)
+                for at, error in self._refused(session, piece)
             ]
         return Outcome(rows.num_rows, (*refused.values(), *found))
 
-    def _refused(
-        self, session: Session, names: Sequence[str], values: list[_Row]
-    ) -> Iterator[tuple[int, sqlite3.Error]]:
-        """Insert all of ``values`` and yield the place and the error of each row that was refused."""
+    def _refused(self, session: Session, piece: FlatRows) -> Iterator[tuple[int, sqlite3.Error]]:
+        """Insert all rows of ``piece`` and yield the place and the error of each row that was refused."""
         connection = session.connection().connection.driver_connection
         assert isinstance(connection, sqlite3.Connection)
         quoter = session.connection().dialect.identifier_preparer
-        single, size = self._insert_statement(quoter, names, 1), self._group_rows(connection, len(names))
-        grouped = len(values) // size * size if size > 1 else 0
-        groups = [tuple(chain.from_iterable(values[at : at + size])) for at in range(0, grouped, size)]
+        single, size = self._insert_statement(quoter, piece.names, 1), self._group_rows(connection, len(piece.names))
+        groups = piece.groups(0, len(piece), size) if size > 1 else []
         done = 0
-        failed_groups = self._each_refused(connection, self._insert_statement(quoter, names, size), groups)
+        failed_groups = self._each_refused(connection, self._insert_statement(quoter, piece.names, size), groups)
         for failures, (at, _) in enumerate(failed_groups, start=1):
             done = (at + 1) * size
-            for place, error in self._each_refused(connection, single, values[at * size : done]):
+            for place, error in self._each_refused(connection, single, piece.groups(at * size, done, 1)):
                 yield at * size + place, error
             if failures == GROUP_PATIENCE:
                 break
         else:
-            done = grouped
-        for place, error in self._each_refused(connection, single, values[done:]):
+            done = len(groups) * size
+        for place, error in self._each_refused(connection, single, piece.groups(done, len(piece), 1)):
             yield done + place, error
 
     def _each_refused(
-        self, connection: sqlite3.Connection, statement: str, parameters: Sequence[_Row]
+        self, connection: sqlite3.Connection, statement: str, parameters: Sequence[list[Any]]
     ) -> Iterator[tuple[int, sqlite3.Error]]:
         """Execute ``statement`` with each of ``parameters``; yield the place and the error of each that was refused.
 
