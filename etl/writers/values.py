@@ -7,11 +7,14 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
+from numpy.typing import NDArray
 
 from etl.database import Target
 from etl.records import Column, Kind
@@ -52,6 +55,19 @@ class FlatRows:
         """The values of the rows from ``start`` up to ``stop``."""
         width = len(self.names)
         return self.values[start * width : stop * width]
+
+    def behind(self, place: int) -> FlatRows:
+        """The rows from ``place`` on."""
+        return FlatRows(self.names, self.between(place, len(self)))
+
+    def only(self, places: NDArray[np.int64]) -> FlatRows:
+        """The rows at ``places``, which are in order."""
+        if not len(places):
+            return FlatRows(self.names, [])
+        gaps = np.diff(places) > 1
+        starts, stops = places[np.append(True, gaps)], places[np.append(gaps, True)] + 1
+        runs = map(self.between, starts.tolist(), stops.tolist())
+        return FlatRows(self.names, list(chain.from_iterable(runs)))
 
     def groups(self, start: int, stop: int, size: int) -> list[list[Any]]:
         """The values of each ``size`` rows from ``start`` up to ``stop``; what is left over makes no group."""
