@@ -16,6 +16,7 @@ from etl.database.refusals import target_errors
 from etl.errors import TargetUnavailable
 
 CONNECT_TIMEOUT = 10  # seconds, for PostgreSQL, unless the URL says otherwise
+SQLITE_CACHE = 32 * 1024  # KiB: a transaction of 100,000 rows has room in it, not in the default of 2 MiB
 BUSY_TIMEOUT = 30  # seconds that SQLite waits for another writer
 
 
@@ -88,6 +89,9 @@ def _own_transactions(connection: Any, _record: object) -> None:
     """
     connection.isolation_level = None
     connection.execute("PRAGMA foreign_keys = ON")
+    # Pages that do not fit are written before the commit, and the journal is synchronized to the disk before that
+    # (sqlite.org/atomiccommit.html, "Cache Spill Prior To Commit").
+    connection.execute(f"PRAGMA cache_size = -{SQLITE_CACHE}")
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import operator
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import product
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.compiler import IdentifierPreparer
 
-from etl.database import Target
+from etl.database import Target, fault_of
 from etl.errors import TargetError
-from etl.records import Encoded, Outcome, Refusal
+from etl.records import Cause, Encoded, Outcome, Reason, Refusal
 from etl.writers.refusing import grouped, null_key_refusals, refusal
-from etl.writers.values import Values, row_tuples, row_values
+from etl.writers.sqlite_table import PlacedError, Repeats, SqliteTable, repeats_in
+from etl.writers.values import FlatRows, Values, row_values
 
 SINGLE_ROWS = 16  # a piece of so few rows, or fewer, that fails is settled row by row: halves would cost more
 
@@ -67,10 +68,8 @@ class HalvingBulkWriter:
                 yield from self._settle(session, piece[start : start + size])
 
 
-GROUP_ROWS = 50  # rows of one INSERT … VALUES (…), (…): a third less time than one by one, and more gain little
-GROUP_PATIENCE = 3  # groups of a piece that may fail before the rest of it goes row by row
-
-_Row = tuple[Any, ...]
+GROUP_ROWS = 100  # rows of one INSERT … VALUES (…), (…): a third of the time of one by one, and more gain nothing
+GROUP_PATIENCE = 3  # groups of a piece that may fail before its duplicates are set apart, or the rest goes row by row
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,8 @@ class SqliteBulkWriter:
 
     A constraint's default conflict resolution, ABORT, "backs out any changes made by the current SQL statement and
     preserves changes of prior SQL statements in the same transaction" (sqlite.org/lang_conflict.html). So rows go in
-    groups of one statement each, and a group that fails goes again row by row. Triggers could choose FAIL, which backs
+    groups of one statement each, and a group that fails goes again row by row. Where many fail for their key, the rows
+    that repeat one are set apart, so that the others can go in groups again. Triggers could choose FAIL, which backs
     out nothing, so that tables with triggers are for ``HalvingBulkWriter``.
     """
 
@@ -93,56 +93,94 @@ class SqliteBulkWriter:
     def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
         """Insert the rows in order; refused ones leave no trace. Nothing is committed."""
         refused = null_key_refusals(rows, self.target)
-        values = list(row_tuples(rows, self.target))
-        if refused:
-            values = [row for index, row in enumerate(values) if index not in refused]
         places = [index for index in range(rows.num_rows) if index not in refused] if refused else range(rows.num_rows)
-        names = rows.schema.names
+        piece = FlatRows.of(rows.take(pa.array(places, pa.int64())) if refused else rows, self.target)
         with session.begin_nested():
-            found = [
-                refusal(error, places[at], dict(zip(names, values[at], strict=True)), session, self.target)
-                for at, error in self._refused(session, names, values)
-            ]
+            found = list(self._refusals(session, piece, places))
         return Outcome(rows.num_rows, grouped([*refused.values(), *found]))
 
-    def _refused(
-        self, session: Session, names: Sequence[str], values: list[_Row]
-    ) -> Iterator[tuple[int, sqlite3.Error]]:
-        """Insert all of ``values`` and yield the place and the error of each row that was refused."""
+    def _refusals(self, session: Session, piece: FlatRows, places: Sequence[int]) -> Iterator[Refusal]:
+        """Insert all rows of ``piece``, whose places in the piece that was given are ``places``."""
         connection = session.connection().connection.driver_connection
         assert isinstance(connection, sqlite3.Connection)
-        quoter = session.connection().dialect.identifier_preparer
-        single, size = self._insert_statement(quoter, names, 1), self._group_rows(connection, len(names))
-        grouped = len(values) // size * size if size > 1 else 0
-        groups = [tuple(chain.from_iterable(values[at : at + size])) for at in range(0, grouped, size)]
-        done = 0
-        failed_groups = self._each_refused(connection, self._insert_statement(quoter, names, size), groups)
-        for failures, (at, _) in enumerate(failed_groups, start=1):
+        table = SqliteTable(connection, self.target, session.connection().dialect.identifier_preparer)
+        told: tuple[sqlite3.Error, Cause] | None = None
+        for at, error in self._refused(table, piece):
+            if told is None or told[0] is not error:  # one error for many duplicates
+                told = error, refusal(error, places[at], piece.row(at), session, self.target).cause
+            yield Refusal(places[at], told[1])
+
+    def _refused(self, table: SqliteTable, piece: FlatRows) -> Iterator[PlacedError]:
+        """Insert all rows of ``piece`` and yield the place and the error of each row that was refused."""
+        size = self._group_rows(table.connection, len(piece.names))
+        groups = piece.groups(0, len(piece), size) if size > 1 else []
+        done, causes = 0, []
+        for at, error in self._each_refused(table, piece.names, size, groups):
             done = (at + 1) * size
-            for place, error in self._each_refused(connection, single, values[at * size : done]):
-                yield at * size + place, error
-            if failures == GROUP_PATIENCE:
+            causes.append(fault_of(error).reason)
+            for place, cause in self._each_refused(table, piece.names, 1, piece.groups(at * size, done, 1)):
+                yield at * size + place, cause
+            if len(causes) == GROUP_PATIENCE:
                 break
         else:
-            done = grouped
-        for place, error in self._each_refused(connection, single, values[done:]):
-            yield done + place, error
+            done, causes = len(groups) * size, []
+        rest = piece.behind(done)
+        refused = self._set_apart(table, rest) if Reason.UNIQUE in causes else None
+        if refused is None:
+            refused = self._each_refused(table, rest.names, 1, rest.groups(0, len(rest), 1))
+        yield from ((done + place, error) for place, error in refused)
+
+    def _set_apart(self, table: SqliteTable, rows: FlatRows) -> Iterable[PlacedError] | None:
+        """Insert the rows whose key is new, then show that no other can be; None, and nothing written, where one can.
+
+        In file order the rows that repeat a key would have been refused too: the key was in the table before, or its
+        first row in the piece, its holder, was written. As none of them is written, they make no difference to the
+        other rows, which are in file order among themselves.
+        """
+        repeats = repeats_in(rows, table)
+        if not repeats.places:
+            return None
+        table.connection.execute("SAVEPOINT etl_apart")
+        try:
+            refused = self._refused_apart(table, rows, repeats)
+        except (sqlite3.IntegrityError, sqlite3.DataError):  # a row breaks more than its key, and will be told for it
+            refused = None
+        if refused is None:
+            table.connection.execute("ROLLBACK TO etl_apart")
+        table.connection.execute("RELEASE etl_apart")
+        return refused
+
+    def _refused_apart(self, table: SqliteTable, rows: FlatRows, repeats: Repeats) -> list[PlacedError] | None:
+        new = np.delete(np.arange(len(rows)), repeats.places)
+        refused = [(int(new[at]), error) for at, error in self._refused(table, rows.only(new))]
+        if not repeats.holders.isdisjoint(place for place, _ in refused):
+            return None
+        tried = rows.only(np.array(repeats.places))
+        before = table.connection.total_changes
+        for size, start in _cut(len(tried), self._group_rows(table.connection, len(rows.names))):
+            statement = table.insert_statement(rows.names, size, "ON CONFLICT DO NOTHING")
+            table.connection.executemany(statement, tried.groups(start, len(tried), size))
+        if table.connection.total_changes != before:
+            return None
+        # All of them break the one key and nothing else: one error, in the database's own words, says it of each.
+        told = [error for _, error in self._each_refused(table, rows.names, 1, tried.groups(0, 1, 1))]
+        return [*refused, *product(repeats.places, told)]
 
     def _each_refused(
-        self, connection: sqlite3.Connection, statement: str, parameters: Sequence[_Row]
-    ) -> Iterator[tuple[int, sqlite3.Error]]:
-        """Execute ``statement`` with each of ``parameters``; yield the place and the error of each that was refused.
+        self, table: SqliteTable, names: Sequence[str], size: int, groups: Sequence[list[Any]]
+    ) -> Iterator[PlacedError]:
+        """Insert ``groups`` of ``size`` rows each; yield the place and the error of each group that was refused.
 
         ``executemany`` takes its parameters one at a time: what is left in the iterator tells which failed, and the
         same iterator goes on behind it.
         """
-        remaining = iter(parameters)
+        statement, remaining = table.insert_statement(names, size), iter(groups)
         while operator.length_hint(remaining):
             try:
-                connection.executemany(statement, remaining)
+                table.connection.executemany(statement, remaining)
             except (sqlite3.IntegrityError, sqlite3.DataError) as error:
-                _require_transaction(connection, self.target)
-                yield len(parameters) - operator.length_hint(remaining) - 1, error
+                _require_transaction(table.connection, self.target)
+                yield len(groups) - operator.length_hint(remaining) - 1, error
 
     def _group_rows(self, connection: sqlite3.Connection, columns: int) -> int:
         """How many rows one statement may hold without a difference to one each.
@@ -155,10 +193,10 @@ class SqliteBulkWriter:
         most: int = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns
         return max(1, min(GROUP_ROWS, most))
 
-    def _insert_statement(self, quoter: IdentifierPreparer, names: Sequence[str], rows: int) -> str:
-        columns = ", ".join(quoter.quote(name) for name in names)
-        row = f"({', '.join('?' * len(names))})"
-        return f"INSERT INTO {quoter.format_table(self.target.table)} ({columns}) VALUES {', '.join([row] * rows)}"
+
+def _cut(rows: int, size: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Groups of ``size`` rows, from the first row on, and of one row each, from where the last of them ends."""
+    return (size, 0), (1, rows // size * size)
 
 
 def _require_transaction(connection: sqlite3.Connection, target: Target) -> None:

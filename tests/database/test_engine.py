@@ -199,3 +199,12 @@ def test_values_of_the_data_are_not_told(url: str) -> None:
 def test_target_errors_passes_on_what_is_not_the_databases(sqlite_url: str) -> None:
     with pytest.raises(KeyError), target_errors(make_url(sqlite_url)):
         raise KeyError("ours")
+
+
+def test_a_transaction_of_sqlite_has_room_in_the_cache(sqlite_url: str) -> None:
+    run_sql(sqlite_url, "CREATE TABLE t (n INTEGER)")
+    with connected(Database(url=sqlite_url)) as connection:
+        assert connection.scalar(sa.text("PRAGMA cache_size")) == -32 * 1024
+        # What makes a commit durable stays as SQLite has it.
+        assert connection.scalar(sa.text("PRAGMA synchronous")) == 2
+        assert connection.scalar(sa.text("PRAGMA journal_mode")) == "delete"
