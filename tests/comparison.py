@@ -18,7 +18,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import Engine, event, make_url
 
 import etl
 import etl.database.engine
@@ -313,7 +313,16 @@ def engines_kept() -> Iterator[None]:
         yield
 
 
-_engine = functools.cache(database_engine)
+@functools.cache
+def _engine(database: Database, *, read_only: bool) -> Engine:
+    engine = database_engine(database, read_only=read_only)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _without_waiting_for_the_disk)
+    return engine
+
+
+def _without_waiting_for_the_disk(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA synchronous = OFF")
 
 
 def _cut(batches: Callable[..., Any], rows: int) -> Callable[..., Any]:

@@ -221,7 +221,7 @@ class _Postgresql:
         self._columns = _Columns(draw, POSTGRESQL_KINDS, integers)
         self._c = self._columns.sql
         self._partitioning = "".join(maybe(draw, "RANGE", "LIST", "HASH", blanks=15))
-        self._role = draw(st.sampled_from(("owner", "owner", "owner", "plain", "poor", "blind")))
+        self._role = draw(st.sampled_from((*["owner"] * 8, "plain", "plain", "poor", "blind")))
         self._refers_to_itself = False
 
     def _maybe(self, *choices: str, blanks: int = 4) -> list[str]:
@@ -328,7 +328,7 @@ class _Postgresql:
                 f"CHECK (length({c.s}) < 2)",
             ),
             *self._maybe(
-                "CHECK (room() < 9)", f"CHECK ({c.id} >= room())", "CONSTRAINT few CHECK (room() < 5)", blanks=20
+                "CHECK (room() < 9)", f"CHECK ({c.id} >= room())", "CONSTRAINT few CHECK (room() < 5)", blanks=50
             ),
         ]
 
@@ -354,7 +354,7 @@ class _Postgresql:
             generated += (f"g int GENERATED ALWAYS AS (10 / {c.n}) VIRTUAL CHECK (g < 9)",)
         if self._partitioning:
             generated = generated[:1]
-        default = "".join(self._maybe(" DEFAULT 5", " DEFAULT room()", " DEFAULT room() CHECK (d < 7)", blanks=9))
+        default = "".join(self._maybe(" DEFAULT 5", " DEFAULT room()", " DEFAULT room() CHECK (d < 7)", blanks=20))
         return [
             f"d bigint{default}",
             *self._maybe(*generated, blanks=8),
@@ -407,7 +407,7 @@ class _Postgresql:
         required: tuple[str, ...] = (f"ALTER {c.s} SET NOT NULL", f"ALTER {c.v} SET NOT NULL")
         if self._version >= 18:
             required += (f"ADD CONSTRAINT given NOT NULL {c.s} NOT VALID",)
-        return [f"ALTER TABLE {c.table} {what}" for what in (*self._maybe(*required), *self._maybe(*checks, blanks=12))]
+        return [f"ALTER TABLE {c.table} {what}" for what in (*self._maybe(*required), *self._maybe(*checks, blanks=20))]
 
     def _surprises(self) -> list[str]:
         """At most one of the things that make an INSERT more than an INSERT."""
@@ -616,15 +616,15 @@ BROKEN_LINES = (b"1\n", b",,,,,,,,,,,\n", b'"x"y\n', b"\xff\n", b"a\0\n", b"\n",
 def file_facts(draw: Draw, columns: _Columns) -> dict[str, Any]:
     """The records and how they are cut, as the arguments of an ``Example``."""
     bad = draw(st.booleans())
-    many = draw(st.sampled_from((6, 20, 60)))
-    records: list[Cells | bytes] = [*columns.records(draw, 1, many, bad=bad)]
+    least = draw(st.sampled_from((1, 10, 30)))  # lists that may be short are short
+    records: list[Cells | bytes] = [*columns.records(draw, least, 60, bad=bad)]
     form = draw(st.sampled_from(("csv", "csv", "csv", "parquet")))
     if form == "csv":
         for line in draw(st.lists(st.sampled_from(BROKEN_LINES), max_size=2)) if bad else ():
             records.insert(draw(st.integers(0, len(records))), line)
     return {
         "records": tuple(records),
-        "piece": draw(st.sampled_from((100, 20, 8, 5, 3, 2, 1))),
+        "piece": draw(st.sampled_from((100, 20, 12, 8, 6, 4, 3, 1))),
         "commit_every": draw(st.sampled_from(("run", "file", 100, 20, 7, 3, 2, 1))),
         "record_duplicates": draw(st.sampled_from((True, True, False))),
         "second": draw(st.one_of(st.none(), st.integers(0, len(records)))),

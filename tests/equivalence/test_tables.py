@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.comparison import Postgresql, Sqlite, require_equal_methods
@@ -14,6 +14,7 @@ from tests.tables import Example, postgresql_examples, sqlite_examples
 FEW, MANY = 60, 2_000
 IN_ONE_DATABASE = settings(
     deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -23,6 +24,7 @@ def _on_postgresql(postgresql: Postgresql, data: st.DataObject, folder: Path) ->
     require_equal_methods(postgresql, data.draw(postgresql_examples(version), "the example"), folder)
 
 
+@pytest.mark.timeout(900)  # one that fails is made smaller for up to five minutes
 @settings(IN_ONE_DATABASE, max_examples=FEW)
 @given(data=st.data())
 def test_methods_agree_on_any_table_of_postgresql(postgresql: Postgresql, tmp_path: Path, data: st.DataObject) -> None:
@@ -39,6 +41,7 @@ def test_methods_agree_on_any_table_of_postgresql_many_times(
     _on_postgresql(postgresql, data, tmp_path)
 
 
+@pytest.mark.timeout(900)  # one that fails is made smaller for up to five minutes
 @settings(IN_ONE_DATABASE, max_examples=FEW)
 @given(example=sqlite_examples())
 def test_methods_agree_on_any_table_of_sqlite(sqlite: Sqlite, tmp_path: Path, example: Example) -> None:
