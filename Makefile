@@ -9,7 +9,8 @@ ROWS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
-PYTEST := $(BIN)/python -m pytest --no-skips $(ARGS)
+# By as many processes as there are cores, each with database servers of its own. One of them alone: make test ARGS="-n 0"
+PYTEST := $(BIN)/python -m pytest --no-skips -n logical --maxprocesses 4 --dist worksteal $(ARGS)
 CODE := $(wildcard etl tests bench sample_data)
 
 # A .venv that was copied from another place, or whose Python has gone, is made anew.

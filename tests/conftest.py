@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,29 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[SERVERS].stop()
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """With ``-n`` other processes run the tests, and one of those cannot end the session: then it is done here."""
+    servers = session.config.stash[SERVERS]
+    if _has_workers(session.config) and not servers.found:
+        pytest.exit(servers.problem, returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    return _told(config.stash[SERVERS].found) if _has_workers(config) else None
+
+
+def _has_workers(config: pytest.Config) -> bool:
+    """Whether this process hands the tests that use PostgreSQL to others (pytest-xdist)."""
+    return bool(getattr(config.option, "numprocesses", None)) and not config.option.without_postgres
+
+
 def pytest_report_collectionfinish(config: pytest.Config) -> str:
     servers = config.stash[SERVERS]
-    told = [f"{server.name} ({server.origin})" for server in servers.found] if servers.are_used else []
-    return "PostgreSQL: " + (", ".join(told) or "not used")
+    return _told(servers.found if servers.are_used else [])
+
+
+def _told(servers: Sequence[Server]) -> str:
+    return "PostgreSQL: " + (", ".join(f"{server.name} ({server.origin})" for server in servers) or "not used")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -151,7 +170,7 @@ def sqlite_url(tmp_path: Path) -> str:
 @pytest.fixture
 def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A new database, on each PostgreSQL server in turn."""
-    yield from _fresh_database(request.param)
+    yield from _fresh_database(request.param, request.config)
 
 
 @pytest.fixture
@@ -160,14 +179,16 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "sqlite":
         yield request.getfixturevalue("sqlite_url")
     else:
-        yield from _fresh_database(request.param)
+        yield from _fresh_database(request.param, request.config)
 
 
-def _fresh_database(server: Server) -> Iterator[str]:
+def _fresh_database(server: Server, config: pytest.Config) -> Iterator[str]:
     """A server that does not start, such as a missing image, ends the session at the first test."""
     try:
         server.url()
     except Exception as problem:
+        if hasattr(config, "workerinput"):  # a process of pytest-xdist, which can only fail the test
+            raise
         pytest.exit(f"{server.name} ({server.origin}) does not start: {problem}", pytest.ExitCode.USAGE_ERROR)
     with fresh_database(server) as url:
         yield url

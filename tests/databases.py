@@ -307,6 +307,15 @@ def one_of_each_version(servers: Sequence[Server] | Iterator[Server]) -> list[Se
 
 # Databases and roles on a server
 
+# Without ICU, as in the wheel's server, no collation can be non-deterministic: then it is a common one.
+CASELESS = """
+DO $$ BEGIN
+    CREATE COLLATION caseless (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+EXCEPTION WHEN feature_not_supported OR invalid_parameter_value THEN
+    CREATE COLLATION caseless FROM "C";
+END $$
+"""
+
 
 @contextlib.contextmanager
 def fresh_database(server: Server) -> Iterator[str]:

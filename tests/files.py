@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
+def write_csv(path: Path, header: Sequence[str | None], rows: Iterable[Sequence[object]]) -> Path:
     """A CSV file: None is an empty field, the empty string is ``""``, a comma, quote or newline is quoted."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [header, *rows]
