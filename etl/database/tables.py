@@ -84,7 +84,9 @@ def find_targets(connection: Connection, job: Job, loads: Sequence[Load]) -> dic
     that cannot be imported.
     """
     inspector = sa.inspect(connection)
-    return {load.name: _find_target(connection, inspector, job, load) for load in loads}
+    with warnings.catch_warnings():  # of indexes and constraints that SQLAlchemy cannot reflect, nor do we need them
+        warnings.simplefilter("ignore", sa.exc.SAWarning)
+        return {load.name: _find_target(connection, inspector, job, load) for load in loads}
 
 
 def in_foreign_key_order(loads: Sequence[Load], targets: dict[str, Target]) -> list[Load]:
@@ -190,9 +192,7 @@ def _reflected(connection: Connection, inspector: Inspector, name: str, schema: 
     table = Table(name, MetaData(), schema=schema)
     event.listen(table, "column_reflect", _without_conversion)
     try:
-        with warnings.catch_warnings():  # of CHECK constraints in a notation that it cannot read, nor need we
-            warnings.filterwarnings("ignore", "Could not parse CHECK", sa.exc.SAWarning)
-            inspector.reflect_table(table, include_columns=None, resolve_fks=False)
+        inspector.reflect_table(table, include_columns=None, resolve_fks=False)
     except NoSuchTableError:
         raise _no_such_table(inspector, load, name, schema) from None
     return table
