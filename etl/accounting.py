@@ -68,8 +68,14 @@ def rejects_of(records: RecordBatch, rows: Rows, outcome: Outcome, *, with_dupli
     """
     groups = [group for group in outcome.refused if with_duplicates or group.cause.verdict is Verdict.REJECTED]
     told = (*records.rejects, *rows.rejects)
-    parts = [_of_objects(told), *([_of_groups(records, rows, groups)] if groups else [])]
-    return pa.concat_batches(parts).sort_by("record")
+    parts = [
+        *([_of_objects(told)] if told else []),
+        *([_of_groups(records, rows, groups)] if groups else []),
+    ]
+    return pa.concat_batches(parts).sort_by("record") if parts else _NONE
+
+
+_NONE = pa.RecordBatch.from_pylist([], schema=REJECTS)
 
 
 def _of_objects(rejects: Iterable[Reject]) -> pa.RecordBatch:

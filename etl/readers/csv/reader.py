@@ -17,7 +17,7 @@ from etl.readers.csv.scanning import Scanned, Scanner
 from etl.readers.csv.text import Encoding, Text
 from etl.records import Phase, Position, RecordBatch, Reject
 
-BLOCK_SIZE = 4 << 20
+BLOCK_SIZE = 8 << 20
 MOST_RECORD_BYTES = 16 << 20
 _MOST_RAW_BYTES = 64 << 10
 
