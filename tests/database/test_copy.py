@@ -7,13 +7,16 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 import etl
 from etl.config import Method
+from etl.database import session_factory
+from etl.writers import choose_writer
 from tests.comparison import in_pieces_of
 from tests.databases import CASELESS
 from tests.files import write_csv, write_job
-from tests.jobs import METHODS, Row, fetch, ledger, run_sql, write_rows
+from tests.jobs import METHODS, Row, fetch, ledger, opened_target, run_sql, write_batches, write_rows
 
 WRITTEN = "written"
 EACH_METHOD = pytest.mark.parametrize("method", METHODS)
@@ -240,6 +243,32 @@ def test_default_that_counts_the_rows_of_its_table_counts_each_row(postgres_url:
     assert fetch(postgres_url, "SELECT id, d FROM t ORDER BY id") == [(1, 0), (2, 1), (3, 2)]
 
 
+@EACH_VOLATILITY
+def test_default_of_a_domain_that_counts_the_rows_counts_each_row(postgres_url: str, volatility: str) -> None:
+    run_sql(
+        postgres_url,
+        counting(volatility),
+        "CREATE DOMAIN number AS integer DEFAULT held()",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, d number)",
+    )
+    assert write_rows(postgres_url, rows((1,), (2,), (3,))).verdicts == [WRITTEN] * 3
+    assert fetch(postgres_url, "SELECT id, d FROM t ORDER BY id") == [(1, 0), (2, 1), (3, 2)]
+
+
+def test_check_that_writes_is_called_once_for_each_row(postgres_url: str) -> None:
+    run_sql(
+        postgres_url,
+        "CREATE TABLE log (n INTEGER)",
+        "CREATE FUNCTION noted(integer) RETURNS boolean LANGUAGE plpgsql VOLATILE AS"
+        " $$ BEGIN INSERT INTO log VALUES ($1); RETURN $1 < 5; END $$",
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, CONSTRAINT ck CHECK (noted(n)))",
+    )
+    cells = [(1, 1), (2, 5), (3, 2), (4, 5), (5, 3)]
+    written = write_rows(postgres_url, rows(*cells), size=2)
+    assert written.verdicts == [WRITTEN, "check ck", WRITTEN, "check ck", WRITTEN]
+    assert fetch(postgres_url, "SELECT n FROM log ORDER BY n") == [(1,), (2,), (3,)]
+
+
 def test_check_of_a_partition_that_counts_its_rows_is_judged_row_by_row(postgres_url: str) -> None:
     run_sql(
         postgres_url,
@@ -277,6 +306,30 @@ def test_check_of_the_whole_row_is_judged(postgres_url: str) -> None:
         written = write_rows(postgres_url, rows((1, 1), (2, 8), (3, 8), (4, 4), (5, 8), (6, 6)), size=size)
         assert written.verdicts == [WRITTEN, "check whole", "check whole", WRITTEN, "check whole", WRITTEN]
         run_sql(postgres_url, "TRUNCATE t")
+
+
+RAISING = (
+    "CREATE FUNCTION small(integer) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS"
+    " $$ BEGIN IF coalesce($1, 0) = 0 THEN RAISE 'not this'; END IF; RETURN $1 < 5; END $$"
+)
+
+
+@pytest.mark.parametrize("size", [1, 2, None])
+def test_check_that_raises_is_not_asked_about_a_row_that_not_null_refuses(postgres_url: str, size: int | None) -> None:
+    run_sql(postgres_url, RAISING, "CREATE TABLE t (id INTEGER, n INTEGER NOT NULL, CONSTRAINT ck CHECK (small(n)))")
+    written = write_rows(postgres_url, rows((1, 1), (2, 7), (3, None), (4, 7), (5, None), (6, 1)), size=size)
+    assert written.verdicts == [WRITTEN, "check ck", "not_null n", "check ck", "not_null n", WRITTEN]
+
+
+@pytest.mark.parametrize("size", [1, 2, None])
+def test_check_that_raises_is_not_asked_about_a_row_that_an_earlier_check_refuses(
+    postgres_url: str, size: int | None
+) -> None:
+    """CHECKs are judged in the order of their names."""
+    table = "CREATE TABLE t (id INTEGER, n INTEGER, CONSTRAINT a CHECK (n <> 0), CONSTRAINT b CHECK (small(n)))"
+    run_sql(postgres_url, RAISING, table)
+    written = write_rows(postgres_url, rows((1, 0), (2, 7), (3, 0), (4, 7), (5, 0), (6, 1)), size=size)
+    assert written.verdicts == ["check a", "check b", "check a", "check b", "check a", WRITTEN]
 
 
 @pytest.mark.parametrize("clause", ["NOT VALID", "NOT ENFORCED"])
@@ -333,6 +386,54 @@ def test_rule_on_insert_is_applied_to_each_row(postgres_url: str, condition: str
     refused = [WRITTEN, WRITTEN, "not_null n", "unique t_pkey", WRITTEN]
     assert verdicts == (refused if condition else [WRITTEN] * 5)
     assert fetch(postgres_url, "SELECT id FROM t") == ([(1,)] if condition else [])
+
+
+# Rights and names
+
+
+@EACH_METHOD
+@pytest.mark.parametrize("key", ["id SERIAL", "id INTEGER DEFAULT 7", "id INTEGER"])
+def test_role_that_may_not_read_the_table_may_write_it(
+    postgres_url: str, unprivileged_url: str, method: Method, key: str
+) -> None:
+    """RETURNING, which an ORM asks for, needs the right to read."""
+    role = make_url(unprivileged_url).username
+    run_sql(
+        postgres_url,
+        f"CREATE TABLE t ({key}, n INTEGER, PRIMARY KEY (id, n))",
+        f"GRANT INSERT ON t TO {role}",
+        f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}",
+    )
+    cells = [(1, 1), (2, None), (3, 3)] if key == "id INTEGER" else [(1, 1), (2, 2)]
+    given = [row if key == "id INTEGER" else {"n": row["n"]} for row in rows(*cells)]
+    with opened_target(unprivileged_url) as (connection, target), session_factory(connection).begin() as session:
+        written = write_batches(session, choose_writer(target, method).writer, target, given)
+    assert written.verdicts == ([WRITTEN, "not_null n", WRITTEN] if len(given) == 3 else [WRITTEN, WRITTEN])
+    assert fetch(postgres_url, "SELECT count(*) FROM t") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "names", [("etl_ordinal", "etl_place"), ("etl_row", "etl_state"), ("s", "t"), ("there", "first")]
+)
+def test_columns_may_have_the_names_that_etl_uses_itself(postgres_url: str, names: tuple[str, str]) -> None:
+    key, n = names
+    table = f"CREATE TABLE t ({key} INTEGER PRIMARY KEY, {n} INTEGER, CONSTRAINT ck CHECK ({n} < 5))"
+    run_sql(postgres_url, table)
+    cells = [(1, 1), (1, 2), (2, 9), (3, 1), (1, 4), (4, 9), (4, 4)]
+    written = write_rows(postgres_url, [dict(zip(names, row, strict=True)) for row in cells], size=2)
+    expected = [WRITTEN, "unique t_pkey", "check ck", WRITTEN, "unique t_pkey", "check ck", WRITTEN]
+    assert written.verdicts == expected
+
+
+def test_database_that_forbids_new_temporary_tables_is_written(postgres_url: str) -> None:
+    run_sql(
+        postgres_url,
+        "CREATE TABLE t (id INTEGER PRIMARY KEY)",
+        "CREATE FUNCTION forbid() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no DDL here'; END $$",
+        "CREATE EVENT TRIGGER forbid ON ddl_command_start WHEN TAG IN ('CREATE TABLE', 'CREATE FUNCTION')"
+        " EXECUTE FUNCTION forbid()",
+    )
+    assert write_rows(postgres_url, rows((1,), (1,), (2,))).verdicts == [WRITTEN, "unique t_pkey", WRITTEN]
 
 
 def is_at_least(url: str, version: int) -> bool:
