@@ -610,7 +610,8 @@ def _sqlite_surprise(draw: Draw, c: Names, columns: _Columns) -> list[str]:
 
 # Files
 
-BROKEN_LINES = (b"1\n", b",,,,,,,,,,,\n", b'"x"y\n', b"\xff\n", b"a\0\n", b"\n", b'1,"x\n')
+# Each costs itself: a quote that is left open could swallow the records behind it, and their numbers.
+BROKEN_LINES = (b"1\n", b",,,,,,,,,,,\n", b'"x"y\n', b"\xff\n", b"a\0\n", b"\n")
 
 
 def file_facts(draw: Draw, columns: _Columns) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from typing import Any
 from sqlalchemy import make_url
 
 from tests.commands import REJECT_KEYS, call, execute, is_postgresql, ledger, query, tables
+from tests.comparison import engines_kept
 
 HERE = Path(__file__).resolve().parent
 SHOP = HERE.parent.parent / "sample_data"
@@ -58,7 +59,7 @@ def test_cases(database_url, tmp_path, subtests):
         for method in METHODS if is_for(case, database_url) else ():
             if method == "copy" and not is_postgresql(database_url):
                 continue
-            with subtests.test(case.name, method=method):
+            with subtests.test(case.name, method=method), engines_kept():
                 make_empty(database_url)
                 make_tables(case, database_url)
                 assert_is_as_expected(case, folder / "job.toml", method, database_url)

@@ -134,17 +134,22 @@ def run_pytest(folder: Path, *arguments: str, **environment: str) -> subprocess.
     )
 
 
-def test_skipped_test_fails_the_run_when_skips_are_not_allowed(tmp_path: Path) -> None:
+PROCESSES = pytest.mark.parametrize("processes", [0, 2])
+
+
+@PROCESSES
+def test_skipped_test_fails_the_run_when_skips_are_not_allowed(tmp_path: Path, processes: int) -> None:
     (tmp_path / "test_it.py").write_text("import pytest\ndef test_it():\n    pytest.skip('no reason')\n")
     assert run_pytest(tmp_path).returncode == pytest.ExitCode.OK
-    strict = run_pytest(tmp_path, "--no-skips")
+    strict = run_pytest(tmp_path, "--no-skips", "-n", str(processes))
     assert strict.returncode == pytest.ExitCode.TESTS_FAILED
     assert "test_it.py::test_it: Skipped: no reason" in strict.stdout
 
 
-def test_given_server_that_does_not_answer_aborts_the_run(tmp_path: Path) -> None:
+@PROCESSES
+def test_given_server_that_does_not_answer_aborts_the_run(tmp_path: Path, processes: int) -> None:
     (tmp_path / "test_it.py").write_text("def test_it(postgres_url):\n    pass\n")
-    done = run_pytest(tmp_path, ETL_TEST_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
+    done = run_pytest(tmp_path, "-n", str(processes), ETL_TEST_DATABASE_URL="postgresql://nobody@127.0.0.1:1/none")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "The server of ETL_TEST_DATABASE_URL does not answer" in done.stdout + done.stderr
 
