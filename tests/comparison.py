@@ -157,9 +157,10 @@ class Postgresql:
     def _other_constraints(self, example: Example, verdict: Verdict) -> list[str]:
         """What takes away all constraints but the one that is named; foreign keys first, for the keys they need."""
         table, named = literal(quoted(example.table.name)), literal(verdict.constraint or "")
+        kept = "('n', 'c')" if verdict.reason == "data" else "('n')"  # a CHECK that divides by zero is not named
         drops = [
             f"SELECT format('ALTER TABLE %s DROP CONSTRAINT %I CASCADE', conrelid::regclass, conname)"
-            f" FROM pg_constraint WHERE conrelid = {table}::regclass AND conname <> {named} AND contype <> 'n'"
+            f" FROM pg_constraint WHERE conrelid = {table}::regclass AND conname <> {named} AND contype NOT IN {kept}"
             " AND conparentid = 0 ORDER BY contype <> 'f'",
             f"SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index JOIN pg_class ON oid = indexrelid"
             f" WHERE indrelid = {table}::regclass AND indisunique AND relname <> {named}"
@@ -169,7 +170,7 @@ class Postgresql:
             f" AND attname <> {literal(verdict.column or '')} AND NOT EXISTS (SELECT FROM pg_constraint"
             f" WHERE conrelid = attrelid AND contype = 'p' AND conname = {named} AND attnum = ANY (conkey))",
             "SELECT format('ALTER DOMAIN %s DROP CONSTRAINT %I', contypid::regtype, conname) FROM pg_constraint"
-            f" WHERE contypid <> 0 AND contype = 'c' AND connamespace = '{SCHEMA}'::regnamespace"
+            f" WHERE contypid <> 0 AND contype NOT IN {kept} AND connamespace = '{SCHEMA}'::regnamespace"
             f" AND conname <> {named}",
         ]
         if verdict.sqlstate != "23502" or verdict.column is not None:  # of a domain, neither name is told
