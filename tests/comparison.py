@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -293,8 +294,15 @@ def _write_csv(path: Path, example: Example, records: tuple[Cells | bytes, ...])
 
 def _write_parquet(path: Path, example: Example, records: tuple[Cells | bytes, ...]) -> None:
     columns = zip(*records, strict=True) if records else [() for _ in example.table.given]
-    arrays = [pa.array(cells, pa.string()) for cells in columns]
+    arrays = [_parquet_column(cells) for cells in columns]
     pq.write_table(pa.table(arrays, names=list(example.table.given)), path)
+
+
+def _parquet_column(cells: Sequence[str | None]) -> pa.Array:
+    """Integers as such, all else as texts."""
+    texts = pa.array(cells, pa.string())
+    is_whole = all(cell is None or re.fullmatch(r"[1-9]\d{0,17}|0", cell) for cell in cells)
+    return texts.cast(pa.int64()) if is_whole else texts
 
 
 @contextlib.contextmanager
