@@ -70,8 +70,9 @@ def planned(
 
 def _plan(job: Job, load: Load, target: Target, method: Method | None, cleanup: ExitStack) -> LoadPlan:
     sources = cleanup.enter_context(find_sources(load.source, job.folder))
-    choice = choose_writer(target, method or load.method)
-    return LoadPlan(load, target, choice, tuple(_plan_source(load, target, source) for source in sources))
+    planned_sources = tuple(_plan_source(load, target, source) for source in sources)
+    given = set.intersection(*({column.name for column in source.mapping.columns} for source in planned_sources))
+    return LoadPlan(load, target, choose_writer(target, method or load.method, given), planned_sources)
 
 
 def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:

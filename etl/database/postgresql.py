@@ -49,6 +49,8 @@ class CatalogEntry:
     ``triggers`` are those that an INSERT fires, in a partition too; ``types`` the columns' SQL types without length or
     precision; ``required`` the NOT NULL columns; ``screenable`` the constraints that a query can foresee; ``loose``
     the columns in which values may be equal that are not the same; ``obstacles`` say why a COPY would not be exact.
+    ``unjudged`` are columns whose domain judges the NULL that an INSERT fills in, and not that of a COPY.
+    ``may_return`` says whether an INSERT may ask back for what it wrote.
     """
 
     oid: int
@@ -56,9 +58,11 @@ class CatalogEntry:
     types: dict[str, str]
     required: frozenset[str]
     loose: frozenset[str]
+    unjudged: frozenset[str]
     screenable: tuple[UniqueKey | Check | ParentKey, ...]
     obstacles: tuple[str, ...]
     may_stage: bool  # temporary tables and PL/pgSQL are there for us
+    may_return: bool
 
 
 def catalog_entry(connection: Connection, table: Table) -> CatalogEntry:
@@ -73,9 +77,11 @@ def catalog_entry(connection: Connection, table: Table) -> CatalogEntry:
         types={column.name: column.type for column in columns},
         required=frozenset(column.name for column in columns if column.is_required),
         loose=frozenset(column.name for column in columns if not column.is_strict),
+        unjudged=frozenset(column.name for column in columns if column.is_unjudged),
         screenable=tuple(_screenable(connection, oid)) if facts.may_read and facts.may_stage else (),
         obstacles=tuple(_obstacles(facts)),
         may_stage=facts.may_stage,
+        may_return=facts.may_read and not facts.relhasrules and not facts.row_security,
     )
 
 
@@ -129,7 +135,9 @@ SELECT c.relkind, c.relhasrules, row_security_active(c.oid) AS row_security,
        ARRAY(WITH RECURSIVE tables AS (SELECT c.oid UNION SELECT relid FROM pg_partition_tree(c.oid)),
              domains AS (SELECT atttypid AS oid FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attnum > 0
                          UNION SELECT typbasetype FROM pg_catalog.pg_type JOIN domains USING (oid) WHERE typtype = 'd'),
-             judges AS (SELECT 'pg_constraint'::regclass AS class, oid FROM pg_catalog.pg_constraint
+             judges AS (SELECT 'pg_type'::regclass AS class, oid FROM pg_catalog.pg_type
+                        WHERE typtype = 'd' AND oid IN (SELECT * FROM domains)
+                        UNION ALL SELECT 'pg_constraint'::regclass, oid FROM pg_catalog.pg_constraint
                         WHERE contype = 'c' AND (conrelid IN (SELECT * FROM tables)
                                                  OR contypid IN (SELECT * FROM domains))
                         UNION ALL SELECT 'pg_attrdef'::regclass, oid FROM pg_catalog.pg_attrdef
@@ -152,7 +160,14 @@ _COLUMNS = sa.text("""
 SELECT a.attname::text AS name, format_type(a.atttypid, -1) AS type, a.attnotnull AS is_required,
        coalesce(l.collisdeterministic, true) AND format_type(a.atttypid, -1) IN (
            'smallint', 'integer', 'bigint', 'numeric', 'boolean', 'date', 'time without time zone', 'uuid', 'bytea',
-           'timestamp without time zone', 'timestamp with time zone', 'text', 'character varying') AS is_strict
+           'timestamp without time zone', 'timestamp with time zone', 'text', 'character varying') AS is_strict,
+       NOT a.atthasdef AND a.attidentity = '' AND coalesce((
+           WITH RECURSIVE types AS (
+               SELECT oid, typtype, typbasetype, typnotnull, typdefault FROM pg_catalog.pg_type WHERE oid = a.atttypid
+               UNION ALL SELECT t.oid, t.typtype, t.typbasetype, t.typnotnull, t.typdefault
+               FROM pg_catalog.pg_type t JOIN types d ON d.typtype = 'd' AND t.oid = d.typbasetype)
+           SELECT bool_or(typnotnull OR EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE contypid = types.oid))
+                  AND NOT bool_or(typdefault IS NOT NULL) FROM types WHERE typtype = 'd'), false) AS is_unjudged
 FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
 WHERE a.attrelid = :oid AND a.attnum > 0 AND NOT a.attisdropped
 """)

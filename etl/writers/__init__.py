@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,11 +45,11 @@ class Choice:
     reason: str
 
 
-def choose_writer(target: Target, method: Method) -> Choice:
+def choose_writer(target: Target, method: Method, given: Collection[str] | None = None) -> Choice:
     """The writer for ``target``: the fastest that is exact where ``method`` is ``auto``.
 
-    Where the method that is asked for would not be exact another one is taken, and the reason says so. Raises
-    ConfigError for COPY into SQLite.
+    ``given`` are the columns that every source gives (None: all), for the reason. Where the method that is asked for
+    would not be exact another one is taken, and the reason says so. Raises ConfigError for COPY into SQLite.
     """
     if method == "row":
         return Choice(_row_writer(target), "the method is given")
@@ -57,7 +58,7 @@ def choose_writer(target: Target, method: Method) -> Choice:
     if method == "bulk":
         return Choice(_bulk_writer(target), "the method is given")
     if target.catalog is not None:
-        return _copy_choice(target, target.catalog)
+        return _copy_choice(target, target.catalog, given)
     if method == "copy":
         problem = f'Method "copy" is for PostgreSQL, and {target.name} is in a SQLite database.'
         raise ConfigError(problem, 'Use "auto" or "bulk".')
@@ -67,22 +68,23 @@ def choose_writer(target: Target, method: Method) -> Choice:
     return Choice(_bulk_writer(target), "many rows under one savepoint, settled when one is refused")
 
 
-def _copy_choice(target: Target, catalog: CatalogEntry) -> Choice:
+def _copy_choice(target: Target, catalog: CatalogEntry, given: Collection[str] | None) -> Choice:
     # Imported here: the driver of PostgreSQL and the encoder take 0.1 s, which a load into SQLite has no use for.
     from etl.writers.copy import CopyWriter
     from etl.writers.screening import Screen
     from etl.writers.settling import ServerSettler
 
     writer = CopyWriter(target, catalog, ServerSettler(target, catalog), Screen(target, catalog))
-    if catalog.obstacles:
-        return Choice(writer, f"each piece is settled on the server, because {'; '.join(catalog.obstacles)}")
+    unjudged = sorted(catalog.unjudged.difference(catalog.unjudged if given is None else given))
+    judged = [f"an INSERT judges the NULL in {name} by its domain, and COPY does not" for name in unjudged]
+    if obstacles := [*catalog.obstacles, *judged]:
+        return Choice(writer, f"each piece is settled on the server, because {'; '.join(obstacles)}")
     return Choice(writer, "COPY in a savepoint, settled on the server when something is refused")
 
 
 def _row_writer(target: Target) -> Writer:
-    if target.entity is None or (target.triggers and not target.is_users_model):
-        return CoreRowWriter(target)
-    return RowWriter(target)
+    is_alone = not target.triggers and (target.catalog is None or target.catalog.may_return)
+    return RowWriter(target) if target.is_users_model or (target.entity and is_alone) else CoreRowWriter(target)
 
 
 def _bulk_writer(target: Target) -> Writer:

@@ -64,11 +64,11 @@ class CopyWriter:
 
     def encode(self, rows: pa.RecordBatch) -> Encoded | None:
         """The data of a COPY of ``rows``, unless none will be made."""
-        return None if self.catalog.obstacles else encode(rows, self._types(rows))
+        return None if self._is_inexact(rows) else encode(rows, self._types(rows))
 
     def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
         """Insert the rows, with the verdicts of the row loop; refused ones leave no row. Nothing is committed."""
-        if self.catalog.obstacles or self._distrusted:
+        if self._is_inexact(rows) or self._distrusted:
             self._distrusted = max(0, self._distrusted - 1)
             return Outcome(rows.num_rows, self._settle(session, rows), settled=1)
         piece = _Piece(rows, encoded or encode(rows, self._types(rows)))
@@ -76,6 +76,9 @@ class CopyWriter:
         if refused is not None:
             return Outcome(rows.num_rows, refused)
         return self._write_parts(session, list(piece.parts()))
+
+    def _is_inexact(self, rows: pa.RecordBatch) -> bool:
+        return bool(self.catalog.obstacles) or not self.catalog.unjudged <= set(rows.schema.names)
 
     def _write_parts(self, session: Session, parts: Sequence[_Piece]) -> Outcome:
         """A piece that cannot be copied, in parts and in order: each is written or settled before the next one."""

@@ -58,8 +58,8 @@ class RowWriter:
 class CoreRowWriter:
     """The same for what the ORM cannot map or read back: each row as an INSERT on the Session, in its own savepoint.
 
-    These are tables without a primary key, views, and tables with triggers, which may change or drop the row that
-    the ORM would look for.
+    These are tables without a primary key, views, tables with triggers, which may change or drop the row that the ORM
+    would look for, and tables that do not give a row back: without the right to read, with rules or policies.
     """
 
     method: ClassVar[str] = "row"
@@ -72,7 +72,7 @@ class CoreRowWriter:
     def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
         """Insert the rows in order; a refused one is rolled back to its savepoint. Nothing is committed."""
         refused = null_key_refusals(rows, self.target)
-        insert = sa.insert(self.target.table)
+        insert = sa.insert(self.target.table).inline()  # nothing is asked back
         for index, values in enumerate(row_values(rows, self.target)):
             if index in refused:
                 continue
