@@ -14,7 +14,7 @@ from etl.comparing import REFERENCE, Comparison, comparison_as_dict, comparison_
 from etl.config import Database, Job
 from etl.database import Target, connected, session_factory
 from etl.ledger import ledger_version
-from etl.plans import LoadPlan, chosen_loads, planned
+from etl.plans import LoadPlan, chosen_loads, found_sources, planned
 from etl.records import Column, ColumnType
 
 
@@ -71,11 +71,9 @@ def check_job(job: Job) -> CheckReport:
 
     Raises the EtlError that a load would raise before its first row.
     """
-    with (
-        connected(job.database, read_only=True) as connection,
-        planned(connection, job, chosen_loads(job, ())) as plans,
-    ):
-        return report_on(connection, job, plans)
+    loads = chosen_loads(job, ())
+    with found_sources(job, loads) as sources, connected(job.database, read_only=True) as connection:
+        return report_on(connection, job, planned(connection, job, loads, sources))
 
 
 def report_on(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> CheckReport:

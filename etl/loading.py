@@ -35,14 +35,12 @@ from etl.ledger import (
     upgrade_ledger,
 )
 from etl.mapping import map_records
-from etl.plans import LoadPlan, SourcePlan, chosen_loads, planned
+from etl.plans import LoadPlan, SourcePlan, chosen_loads, found_sources, planned
 from etl.progress import Silence
 from etl.readers import (
-    Fingerprint,
-    Stamp,
+    Fingerprints,
     at_most,
     cut_every,
-    fingerprint,
     open_reader,
     prefetching,
     stamp,
@@ -112,37 +110,44 @@ def load(
 def execute(job: Job, options: Options, reporter: Reporter) -> Execution:
     """Run a job. An error behind the opening of the run is part of what is given back, one before it is raised."""
     with (
-        prepared(job, chosen_loads(job, options.only), options.method) as (connection, plans),
-        executed(connection, job, plans, options, reporter) as execution,
+        prepared(job, chosen_loads(job, options.only), options.method) as preparation,
+        executed(preparation, job, options, reporter) as execution,
     ):
         return execution
 
 
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What a run needs before anything is written: a connection that holds the job's lock, plans, fingerprints."""
+
+    connection: Connection
+    plans: Sequence[LoadPlan]
+    fingerprints: Fingerprints
+
+
 @contextmanager
-def prepared(
-    job: Job, loads: Sequence[Load], method: Method | None = None
-) -> Iterator[tuple[Connection, list[LoadPlan]]]:
-    """A connection that holds the job's lock, and the plans of ``loads``; nothing is written yet."""
+def prepared(job: Job, loads: Sequence[Load], method: Method | None = None) -> Iterator[Preparation]:
+    """Find the sources, connect, take the job's lock and make the plans of ``loads``; nothing is written yet."""
     with (
+        found_sources(job, loads) as sources,
+        Fingerprints([source for load in loads for source in sources[load.name]]) as fingerprints,
         connected(job.database) as connection,
         job_lock(connection, job.name),
-        planned(connection, job, loads, method) as plans,
     ):
-        yield connection, plans
+        yield Preparation(connection, planned(connection, job, loads, sources, method), fingerprints)
 
 
 @contextmanager
-def executed(
-    connection: Connection, job: Job, plans: Sequence[LoadPlan], options: Options, reporter: Reporter
-) -> Iterator[Execution]:
-    """How a run of ``plans`` ended. A dry run is rolled back on leaving: until then the connection sees what it did."""
+def executed(preparation: Preparation, job: Job, options: Options, reporter: Reporter) -> Iterator[Execution]:
+    """How a run ended. A dry run is rolled back on leaving: until then the connection sees what it did."""
+    connection = preparation.connection
     with _rolled_back(connection) if options.dry_run else nullcontext():
-        sessions = session_factory(connection)
-        sources = (planned_source.source for plan in plans for planned_source in plan.sources)
-        with prefetching((stamp(one), fingerprint(one)) for one in sources) as fingerprints, sessions() as session:
+        with session_factory(connection)() as session:
             meter = Meter(session)
             begin = meter.timed("start", _RunInProgress)
-            execution = begin(job, plans, options, reporter, session, fingerprints, meter).execute()
+            execution = begin(
+                job, preparation.plans, options, reporter, session, preparation.fingerprints, meter
+            ).execute()
         yield execution
 
 
@@ -180,7 +185,7 @@ class _RunInProgress:
         options: Options,
         reporter: Reporter,
         session: Session,
-        fingerprints: Iterator[tuple[Stamp, Fingerprint]],
+        fingerprints: Fingerprints,
         meter: Meter,
     ) -> None:
         upgrade_ledger(session.connection(), job.database.ledger_place)
@@ -196,7 +201,7 @@ class _RunInProgress:
         self._counts: dict[str, Counts] = {}  # of each load, the open transaction's among them
         self._reasons: Counter[str] = Counter()  # of the load at hand
         self._already_loaded: dict[str, list[FileResult]] = {}
-        self._fingerprints = fingerprints  # of all sources of all plans in their order, with the stamp each had then
+        self._fingerprints = fingerprints
         self._meter = meter
         self._settled = 0  # pieces
         self._open_rows = 0  # rows in the open transaction
@@ -237,7 +242,7 @@ class _RunInProgress:
     def _load_source(self, plan: LoadPlan, planned_source: SourcePlan) -> None:
         source = planned_source.source
         before = stamp(source)
-        identity = self._identity(plan, planned_source, before)
+        identity = self._identity(plan, planned_source)
         file = open_file(self._session, self._run, identity, plan.choice.writer.method, rerun=self._options.rerun)
         if file is None:
             result = FileResult(source.path, "already_loaded")
@@ -256,13 +261,10 @@ class _RunInProgress:
             check_reject_limit(plan.load, self._counts[plan.load.name], self._reasons, is_complete=is_last)
             self._commit()
 
-    def _identity(self, plan: LoadPlan, planned_source: SourcePlan, now: Stamp) -> SourceIdentity:
-        """Made ahead, while another source was loaded; again, if this one was written to since."""
-        source = planned_source.source
-        made_at, content = next(self._fingerprints)
-        if made_at != now:
-            content = fingerprint(source)
-        return SourceIdentity(plan.load.name, plan.target.name, source.path, content.size, content.sha256)
+    def _identity(self, plan: LoadPlan, planned_source: SourcePlan) -> SourceIdentity:
+        content = self._fingerprints.of(planned_source.source)
+        path = planned_source.source.path
+        return SourceIdentity(plan.load.name, plan.target.name, path, content.size, content.sha256)
 
     def _load_file(self, plan: LoadPlan, planned_source: SourcePlan, file: File) -> None:
         goal = None if self._options.limit is None else file.record + self._options.limit

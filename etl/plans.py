@@ -7,7 +7,7 @@ wrong name, a missing column or a file that is no Parquet file is told here.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from etl.config import Format, Job, Load, Method
 from etl.database import Target, find_targets, in_foreign_key_order
 from etl.errors import ConfigError, SourceError
 from etl.mapping import Plan, plan_mapping
-from etl.readers import Source, find_sources, format_of, open_reader
+from etl.readers import Source, Sources, find_sources, format_of, open_reader
 from etl.writers import Choice, choose_writer
 
 
@@ -55,21 +55,34 @@ def chosen_loads(job: Job, only: Sequence[str]) -> tuple[Load, ...]:
 
 
 @contextmanager
+def found_sources(job: Job, loads: Sequence[Load]) -> Iterator[dict[str, Sources]]:
+    """The sources of each load, by its name; on leaving, what was kept of standard input is removed.
+
+    Raises SourceError for one that is not there. No database is asked.
+    """
+    with ExitStack() as cleanup:
+        yield {load.name: cleanup.enter_context(find_sources(load.source, job.folder)) for load in loads}
+
+
 def planned(
-    connection: Connection, job: Job, loads: Sequence[Load], method: Method | None = None
-) -> Iterator[list[LoadPlan]]:
-    """The plans of ``loads``, parents before children. On leaving, what was kept of standard input is removed.
+    connection: Connection,
+    job: Job,
+    loads: Sequence[Load],
+    sources: Mapping[str, Sequence[Source]],
+    method: Method | None = None,
+) -> list[LoadPlan]:
+    """The plans of ``loads``, parents before children; ``sources`` are those of each load by its name.
 
     The transaction that the catalog was read in is over. Raises ConfigError, SourceError or TargetMismatch.
     """
     targets = find_targets(connection, job, loads)
     connection.rollback()
-    with ExitStack() as cleanup:
-        yield [_plan(job, load, targets[load.name], method, cleanup) for load in in_foreign_key_order(loads, targets)]
+    return [
+        _plan(load, targets[load.name], sources[load.name], method) for load in in_foreign_key_order(loads, targets)
+    ]
 
 
-def _plan(job: Job, load: Load, target: Target, method: Method | None, cleanup: ExitStack) -> LoadPlan:
-    sources = cleanup.enter_context(find_sources(load.source, job.folder))
+def _plan(load: Load, target: Target, sources: Sequence[Source], method: Method | None) -> LoadPlan:
     planned_sources = tuple(_plan_source(load, target, source) for source in sources)
     given = set.intersection(*({column.name for column in source.mapping.columns} for source in planned_sources))
     return LoadPlan(load, target, choose_writer(target, method or load.method, given), planned_sources)

@@ -17,7 +17,7 @@ from etl.config import Job, Load
 from etl.database import Target, digest_rows, session_factory
 from etl.errors import SourceChanged
 from etl.ledger import kept_rejects
-from etl.loading import Options, executed, prepared
+from etl.loading import Options, Preparation, executed, prepared
 from etl.plans import LoadPlan
 from etl.progress import Silence
 from etl.readers import stamp
@@ -41,12 +41,12 @@ def verify_job(job: Job, records: int) -> CheckReport:
     where the check finds problems. Raises the EtlError that a load would raise, but limits of rejects and
     duplicates are not looked at.
     """
-    with prepared(job, tuple(map(_without_limits, job.loads))) as (connection, plans):
-        report = report_on(connection, job, plans)
-        connection.rollback()
+    with prepared(job, tuple(map(_without_limits, job.loads))) as preparation:
+        report = report_on(preparation.connection, job, preparation.plans)
+        preparation.connection.rollback()
         if report.problems:
             return report
-        comparisons = _comparisons(connection, job, plans, Options(limit=records, dry_run=True))
+        comparisons = _comparisons(preparation, job, Options(limit=records, dry_run=True))
         loads = (replace(load, comparison=comparisons.get(load.name)) for load in report.loads)
         return replace(report, loads=tuple(loads), is_verified=True)
 
@@ -56,17 +56,16 @@ def _without_limits(load: Load) -> Load:
     return load.model_copy(update={"record_duplicates": True, "max_rejects": None, "on_duplicate": "skip"})
 
 
-def _comparisons(
-    connection: Connection, job: Job, plans: Sequence[LoadPlan], options: Options
-) -> dict[str, Comparison]:
+def _comparisons(preparation: Preparation, job: Job, options: Options) -> dict[str, Comparison]:
     """By load, of those whose method is another one than ``row``."""
+    plans = preparation.plans
     compared = [plan for plan in plans if plan.choice.writer.method != REFERENCE]
     if not compared:
         return {}
     tables = _compared_tables(plans, compared)
     stamps = _stamps(plans)
-    chosen = _trials(connection, job, plans, tables, options)
-    row = _trials(connection, job, [_by_row(plan) for plan in plans], tables, options)
+    chosen = _trials(preparation, job, tables, options)
+    row = _trials(replace(preparation, plans=[_by_row(plan) for plan in plans]), job, tables, options)
     _refuse_changed(stamps, _stamps(plans))
     return {
         plan.load.name: compare_trials(
@@ -106,17 +105,14 @@ def _compared_table(plans: Sequence[LoadPlan]) -> _ComparedTable:
 
 
 def _trials(
-    connection: Connection,
-    job: Job,
-    plans: Sequence[LoadPlan],
-    tables: Mapping[str, _ComparedTable],
-    options: Options,
+    preparation: Preparation, job: Job, tables: Mapping[str, _ComparedTable], options: Options
 ) -> dict[str, Trial]:
-    """By load, what a dry run of ``plans`` has done; it is rolled back. Raises the error that ended it, if one did."""
-    with executed(connection, _as_never_run(job), plans, options, Silence()) as execution:
+    """By load, what a dry run has done; it is rolled back. Raises the error that ended it, if one did."""
+    connection = preparation.connection
+    with executed(preparation, _as_never_run(job), options, Silence()) as execution:
         if execution.error is not None:
             raise execution.error
-        refused = _refused_records(connection, execution.result, plans)
+        refused = _refused_records(connection, execution.result, preparation.plans)
         rows = {name: digest_rows(connection, table.target.table, table.columns) for name, table in tables.items()}
         return {
             load.name: Trial(load.method, load.counts, refused[load.name], rows[load.table])

@@ -6,19 +6,19 @@ import re
 
 from etl.config import Format, Load
 from etl.readers.csv import CsvReader
-from etl.readers.files import Fingerprint, Source, Stamp, find_sources, fingerprint, format_of, stamp
+from etl.readers.files import Source, Sources, find_sources, format_of, stamp
+from etl.readers.fingerprints import Fingerprints
 from etl.readers.prefetch import prefetching
 from etl.readers.rebatch import at_most, cut_every, up_to
 from etl.records import Reader
 
 __all__ = [
-    "Fingerprint",
+    "Fingerprints",
     "Source",
-    "Stamp",
+    "Sources",
     "at_most",
     "cut_every",
     "find_sources",
-    "fingerprint",
     "format_of",
     "open_reader",
     "prefetching",

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import FileIO
@@ -31,6 +31,7 @@ _FORMATS: dict[str, Literal["csv", "parquet"]] = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
+_HASHED_AT_ONCE = 16 << 20  # bytes; the GIL, which another thread may hold, has to be taken back after each block
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -171,11 +172,17 @@ def _spool(stream: IO[bytes]) -> Source:
         raise
 
 
-def fingerprint(source: Source) -> Fingerprint:
-    """Return the fingerprint of a source's stored bytes. Raises SourceError when it cannot be read."""
-    with reading(source.path), source.location.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return Fingerprint(file.tell(), digest.hexdigest())
+def fingerprint(source: Source, is_stopped: Callable[[], bool] = lambda: False) -> Fingerprint:
+    """Return the fingerprint of a source's stored bytes. Raises SourceError when it cannot be read.
+
+    Where ``is_stopped`` says so it ends early, with that of a part: nobody waits for it any more.
+    """
+    digest, block, size = hashlib.sha256(), memoryview(bytearray(_HASHED_AT_ONCE)), 0
+    with reading(source.path), source.location.open("rb", buffering=0) as file:
+        while not is_stopped() and (read := file.readinto(block)):
+            digest.update(block[:read])
+            size += read
+    return Fingerprint(size, digest.hexdigest())
 
 
 Stamp = tuple[int, int]

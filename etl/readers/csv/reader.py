@@ -18,6 +18,7 @@ from etl.readers.csv.text import Encoding, Text
 from etl.records import Phase, Position, RecordBatch, Reject
 
 BLOCK_SIZE = 8 << 20
+FIRST_BLOCK_SIZE = 1 << 20  # doubled up to BLOCK_SIZE: what waits for the first batch need not wait long
 MOST_RECORD_BYTES = 16 << 20
 _MOST_RAW_BYTES = 64 << 10
 
@@ -71,8 +72,10 @@ class CsvReader:
         file cannot be read on.
         """
         place = self._begin if start == Position() else start
+        size = min(FIRST_BLOCK_SIZE, self._block_size)
         with Text(self._location, self._shown, self._encoding, place.offset) as text:
-            while (scanned := self._next_frames(text)) is not None:
+            while (scanned := self._next_frames(text, size)) is not None:
+                size = min(2 * size, self._block_size)
                 frames = scanned.frames
                 end = Position(
                     place.record + len(frames),
@@ -86,9 +89,8 @@ class CsvReader:
                     yield self._batch(frames, place, end, text.consumed())
                 place = end
 
-    def _next_frames(self, text: Text) -> Scanned | None:
-        """Take the next block's records off the text; None at its end."""
-        size = self._block_size
+    def _next_frames(self, text: Text, size: int) -> Scanned | None:
+        """Take the records of the next block of ``size`` bytes off the text; None at its end."""
         while True:
             text.fill(size)
             if not text.left:

@@ -131,7 +131,7 @@ class _Scan:
 
     def _frames(self, start: int, end: int, starts: list[int], ends: list[int], flaws: dict[int, Flaw]) -> Frames:
         text = self._data[start:end]
-        breaks = find_breaks(np.frombuffer(text, np.uint8), is_final=True)
+        breaks = find_breaks(text, is_final=True)
         return make_frames(text, np.array(starts, np.int64) - start, np.array(ends, np.int64) - start, breaks, flaws)
 
     def _before_line_end(self, place: int) -> int:
