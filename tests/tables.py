@@ -235,13 +235,15 @@ class _Postgresql:
         table, target = f"CREATE {unlogged}TABLE {c.table} ({', '.join(body)}){by}", columns.names.table
         ddl = [*POSTGRESQL_SURROUNDINGS, self._parent(), "CREATE TABLE log (what text, n bigint)"]
         ddl += self._counting_functions()
-        ddl += [table, *self._partitions(), *self._indexes(), *self._altered()]
+        altered = self._altered()
+        ddl += [table, *self._partitions(), *self._indexes(), *altered]
         surprises = self._surprises()
         looked_at = [self._query(c.table), "SELECT what, n FROM log"]
         if surprises and surprises[0].startswith("CREATE VIEW"):
             target = "seen"
         present = self._rows_of(c.table)
-        if not self._partitioning and self._maybe("child", blanks=12):
+        is_inheritable = not self._partitioning and not any("whole" in statement for statement in altered)
+        if is_inheritable and self._maybe("child", blanks=12):  # a CHECK of the whole row cannot be inherited
             ddl.append(f"CREATE TABLE child () INHERITS ({c.table})")
             present += self._rows_of("child")
         return Example(

@@ -55,9 +55,10 @@ class HalvingBulkWriter:
 
         So a row is a duplicate only when the row that holds its key has been written.
         """
+        insert = sa.insert(self.target.table).inline()  # nothing is asked back
         try:
             with session.begin_nested():
-                session.execute(sa.insert(self.target.table), [values for _, values in piece])
+                session.execute(insert, [values for _, values in piece])
         except (IntegrityError, DataError) as error:
             if len(piece) == 1:
                 index, values = piece[0]

@@ -412,6 +412,18 @@ def test_role_that_may_not_read_the_table_may_write_it(
     assert fetch(postgres_url, "SELECT count(*) FROM t") == [(2,)]
 
 
+@EACH_METHOD
+def test_key_that_the_source_does_not_give_is_not_asked_back(
+    postgres_url: str, unprivileged_url: str, method: Method
+) -> None:
+    """A single row is no executemany, and a key that nobody gives would be asked back for it."""
+    role = make_url(unprivileged_url).username
+    run_sql(postgres_url, "CREATE TABLE t (id INTEGER, n INTEGER, PRIMARY KEY (id, n))", f"GRANT INSERT ON t TO {role}")
+    with opened_target(unprivileged_url) as (connection, target), session_factory(connection).begin() as session:
+        written = write_batches(session, choose_writer(target, method).writer, target, [{"id": 1}])
+    assert written.verdicts == ["not_null n"]
+
+
 @pytest.mark.parametrize(
     "names", [("etl_ordinal", "etl_place"), ("etl_row", "etl_state"), ("s", "t"), ("there", "first")]
 )
