@@ -145,9 +145,7 @@ def executed(preparation: Preparation, job: Job, options: Options, reporter: Rep
         with session_factory(connection)() as session:
             meter = Meter(session)
             begin = meter.timed("start", _RunInProgress)
-            execution = begin(
-                job, preparation.plans, options, reporter, session, preparation.fingerprints, meter
-            ).execute()
+            execution = begin(job, preparation, options, reporter, session, meter).execute()
         yield execution
 
 
@@ -174,23 +172,23 @@ class _Passed:
 class _RunInProgress:
     """One execution of a run, on one session whose open transaction is the outer one.
 
-    What the ledger's objects say in this session is what the open transaction will commit; after a rollback they
-    say what was committed last.
+    What the ledger's objects say in this session is what the open transaction will commit, but for what ``_Passed``
+    holds of the source at hand; after a rollback they say what was committed last.
     """
 
     def __init__(
         self,
         job: Job,
-        plans: Sequence[LoadPlan],
+        preparation: Preparation,
         options: Options,
         reporter: Reporter,
         session: Session,
-        fingerprints: Fingerprints,
         meter: Meter,
     ) -> None:
         upgrade_ledger(session.connection(), job.database.ledger_place)
         self._job = job
-        self._plans = plans
+        self._plans = preparation.plans
+        self._fingerprints = preparation.fingerprints
         self._options = options
         self._reporter = reporter
         self._session = session
@@ -201,7 +199,6 @@ class _RunInProgress:
         self._counts: dict[str, Counts] = {}  # of each load, the open transaction's among them
         self._reasons: Counter[str] = Counter()  # of the load at hand
         self._already_loaded: dict[str, list[FileResult]] = {}
-        self._fingerprints = fingerprints
         self._meter = meter
         self._settled = 0  # pieces
         self._open_rows = 0  # rows in the open transaction

@@ -4,8 +4,9 @@ A constraint comes under suspicion when it has refused a row, and is let go when
 saves COPY from failing, and the table from dead tuples; what it says is taken for a verdict in one case only: a key
 that is there already, by the database's own equality. All other suspects are tried, and their refusal is the verdict.
 
-Each value is asked about once in a piece, however many rows hold it, and a key only where it may be there: not when it
-lies outside the least and the greatest one of the table.
+Each value is asked about once in a piece, however many rows hold it. Keys that are whole numbers mostly lie close
+together in a piece: then the table's own keys from among them are read, in one look along the index, and only what lies
+elsewhere is asked about.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ Places = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 NO_KEY = -1
+MORE = 8  # an eighth more keys than the piece has are read from the table before they are too many
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +146,7 @@ class Screen:
     catalog: CatalogEntry
     _idle: dict[str, int] = field(default_factory=dict)  # by constraint under suspicion: pieces since its last find
     _silent: set[str] = field(default_factory=set)  # constraints that could not be asked about
+    _scattered: dict[str, int] = field(default_factory=dict)  # by key: pieces for which the table's are not read
 
     def suspect(self, fault: Fault, columns: Sequence[str]) -> bool:
         """Ask from now on about the constraint that has failed for rows with ``columns``.
@@ -198,7 +201,7 @@ class Screen:
         """
         try:
             with session.begin_nested():
-                answer = _Question(cursor_of(session), self.target, self.catalog, rows, known).answer()
+                answer = self._answer(_Question(cursor_of(session), self.target, self.catalog, rows, known), known)
         except psycopg.Error as error:
             if fault_of(error).fate is Fate.RETRY:
                 raise
@@ -210,13 +213,25 @@ class Screen:
             del self._idle[known.name]
         return answer
 
+    def _answer(self, question: _Question, known: Screenable) -> KeyAnswer | Mask:
+        """Where the table has too many keys among those of a piece, they are not read for some pieces."""
+        waiting = self._scattered.get(known.name, 0)
+        answer = question.answer(may_read=not waiting)
+        if isinstance(answer, KeyAnswer):
+            self._scattered[known.name] = waiting - 1 if waiting else 0 if answer.was_read else PATIENCE
+        return answer
+
 
 @dataclass(frozen=True, slots=True)
 class KeyAnswer:
-    """Which rows have a key that is in the table, and the class of each row by its key."""
+    """Which rows have a key that is in the table, and the class of each row by its key.
+
+    ``was_read``: the table's keys were read, so that not all of the rows had to be asked about.
+    """
 
     is_there: Mask
     classes: Places
+    was_read: bool
 
     def any(self) -> bool:
         """Whether anything was found: a key that is there, or two rows with the same one."""
@@ -239,42 +254,67 @@ class _Question:
         firsts = pa.array(self._distinct.firsts)
         self._values = pa.RecordBatch.from_arrays([column.take(firsts) for column in columns], list(known.columns))
 
-    def answer(self) -> KeyAnswer | Mask:
-        """For a unique key its holders and its classes; for another constraint which rows it will refuse."""
+    def answer(self, *, may_read: bool) -> KeyAnswer | Mask:
+        """For a unique key its holders and its classes; for another constraint which rows it will refuse.
+
+        ``may_read`` says that keys may be read from the table, should they lie close together.
+        """
         known = self._known
         if isinstance(known, UniqueKey):
-            return self._key_answer(known)
+            return self._key_answer(known, may_read)
         stage = self._staged(np.arange(self._values.num_rows))
         found = self._codes_found(_broken_check(stage, known) if isinstance(known, Check) else _orphans(stage, known))
         return self._rows_with(found)
 
-    def _key_answer(self, key: UniqueKey) -> KeyAnswer:
+    def _key_answer(self, key: UniqueKey, may_read: bool) -> KeyAnswer:
         given = np.ones(self._values.num_rows, dtype=np.bool_)
         for column in self._values.columns:
             given &= column.is_valid().to_numpy(zero_copy_only=False)
         is_loose = not self._catalog.loose.isdisjoint(key.columns)
-        asked = np.flatnonzero(given if is_loose else given & self._may_be_there(key))
+        near = self._near(key, given) if may_read and not is_loose else None
+        there, asked = (np.zeros(len(given), dtype=np.bool_), given) if near is None else near
         classes = np.where(given, np.arange(len(given)), NO_KEY)
-        there = np.zeros(len(given), dtype=np.bool_)
-        if len(asked):
-            stage = self._staged(asked)
-            there = self._codes_found(_there(stage, quoted(self._target.table), key))
+        if asked.any():
+            stage = self._staged(np.flatnonzero(asked))
+            there |= self._codes_found(_there(stage, quoted(self._target.table), key))
             for code, first in self._cursor.execute(_equal(stage, key)) if is_loose else ():
                 classes[code] = first
-        return KeyAnswer(self._rows_with(there), classes[self._distinct.codes])
+        return KeyAnswer(self._rows_with(there), classes[self._distinct.codes], near is not None)
 
-    def _may_be_there(self, key: UniqueKey) -> Mask:
-        """By the range of the first column, which an index on it gives away at once."""
-        everything = np.ones(self._values.num_rows, dtype=np.bool_)
-        if not pa.types.is_integer(self._values.column(0).type):
-            return everything
-        least, greatest = self._cursor.execute(_range(quoted(self._target.table), key)).fetchone() or (None, None)
-        if least is None:
-            return ~everything
-        first = self._values.column(0).cast(pa.int64())
-        inside = pc.and_(pc.greater_equal(first, least), pc.less_equal(first, greatest))
-        mask: Mask = pc.fill_null(inside, False).to_numpy(zero_copy_only=False)
-        return mask
+    def _near(self, key: UniqueKey, given: Mask) -> tuple[Mask, Mask] | None:
+        """Which values are in the table, and which are still to be asked about; None where the table has too many.
+
+        By the first column of the key: where it is the only one, a number that was read is a key that is there.
+        """
+        column = self._values.column(0)
+        if not pa.types.is_integer(column.type) or not given.any():
+            return None
+        numbers = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
+        low, high = _window(numbers[given])
+        most = len(numbers) + len(numbers) // MORE + 1
+        held = self._read_keys(key, low, high, most)
+        if len(held) == most:
+            return None
+        is_held = given & np.isin(numbers, held)
+        is_elsewhere = given & ((numbers < low) | (numbers > high))
+        return (is_held, is_elsewhere) if len(key.columns) == 1 else (np.zeros_like(given), is_held | is_elsewhere)
+
+    def _read_keys(self, key: UniqueKey, low: int, high: int, most: int) -> Places:
+        """The table's values of the key's first column from ``low`` to ``high``, ``most`` at the most.
+
+        Along the index, whatever the planner believes of a table that has never been analyzed; the rollback gives it
+        back its freedom.
+        """
+        self._cursor.execute("SAVEPOINT etl_near")
+        self._cursor.execute("SET LOCAL enable_seqscan TO off")
+        self._cursor.execute("SET LOCAL enable_bitmapscan TO off")
+        with self._cursor.copy(_between(quoted(self._target.table), key, low, high, most)) as copy:
+            data = b"".join(copy)
+        self._cursor.execute("ROLLBACK TO etl_near")
+        self._cursor.execute("RELEASE etl_near")
+        rows = (len(data) - _HEAD) // _ONE_BIGINT.itemsize
+        read: Places = np.frombuffer(data, _ONE_BIGINT, rows, _HEAD)["value"].astype(np.int64)
+        return read
 
     def _codes_found(self, query: sql.Composed) -> Mask:
         found = np.zeros(self._values.num_rows, dtype=np.bool_)
@@ -311,8 +351,25 @@ def _there(stage: sql.Identifier, target: sql.Identifier, key: UniqueKey) -> sql
     return sql.SQL("SELECT s.etl_code FROM {} s, LATERAL ({}) there").format(stage, there)
 
 
-def _range(target: sql.Identifier, key: UniqueKey) -> sql.Composed:
-    return sql.SQL("SELECT min({0}), max({0}) FROM ONLY {1}").format(sql.Identifier(key.columns[0]), target)
+# COPY … (FORMAT binary): a head of 19 bytes, and for each row the number of its columns, a length and the value.
+_HEAD = 19
+_ONE_BIGINT = np.dtype([("columns", ">i2"), ("length", ">i4"), ("value", ">i8")])
+
+
+def _between(target: sql.Identifier, key: UniqueKey, low: int, high: int, most: int) -> sql.Composed:
+    return sql.SQL(
+        "COPY (SELECT {0}::bigint FROM ONLY {1} WHERE {0} BETWEEN {2} AND {3} ORDER BY {0} LIMIT {4})"
+        " TO STDOUT (FORMAT binary)"
+    ).format(sql.Identifier(key.columns[0]), target, low, high, most)
+
+
+def _window(numbers: Places) -> tuple[int, int]:
+    """Where most of the numbers lie: the middle half of them, and a little more than as much again around it."""
+    ordered = np.sort(numbers)
+    quarter = len(ordered) // 4
+    low, high = int(ordered[quarter]), int(ordered[-1 - quarter])
+    reach = (high - low) * 11 // 20 + 1
+    return max(low - reach, int(ordered[0])), min(high + reach, int(ordered[-1]))
 
 
 def _equal(stage: sql.Identifier, key: UniqueKey) -> sql.Composed:

@@ -141,6 +141,36 @@ def test_key_below_the_least_and_above_the_greatest_is_none_that_is_there(postgr
     assert duplicates == {0, 2, 3, 5, 6}
 
 
+def test_keys_far_from_the_others_are_asked_about(postgres_url: str) -> None:
+    run_sql(
+        postgres_url, "CREATE TABLE t (id bigint PRIMARY KEY)", "INSERT INTO t VALUES (-9), (1005), (7000000000000)"
+    )
+    keys = [1000, 1000, *range(1001, 1020), -9, 7_000_000_000_000, 1019, *range(1020, 1040), 1030, 5, 7_000_000_000_001]
+    written = write_rows(postgres_url, [{"id": key} for key in keys], size=24)
+    duplicates = [keys[index] for index, verdict in enumerate(written.verdicts) if verdict != "written"]
+    assert duplicates == [1000, 1005, -9, 7_000_000_000_000, 1019, 1030]
+
+
+def test_keys_among_many_of_the_table_are_asked_about(postgres_url: str) -> None:
+    run_sql(
+        postgres_url, "CREATE TABLE t (id smallint PRIMARY KEY)", "INSERT INTO t SELECT generate_series(0, 9998, 3)"
+    )
+    keys = [number * 997 % 10_000 for number in range(60)]
+    written = write_rows(postgres_url, [{"id": key} for key in keys], size=6)
+    assert [verdict == "written" for verdict in written.verdicts] == [key % 3 != 0 for key in keys]
+
+
+@pytest.mark.parametrize("index", ["PRIMARY KEY (a, b)", "CONSTRAINT t_pkey UNIQUE (a, b)"])
+def test_first_column_of_a_key_says_where_to_look_and_not_what_is_there(postgres_url: str, index: str) -> None:
+    run_sql(
+        postgres_url, f"CREATE TABLE t (a int, b text, {index})", "INSERT INTO t VALUES (1, 'x'), (2, 'x'), (3, 'x')"
+    )
+    pairs = [(1, "x"), (1, "y"), (2, "y"), (2, "y"), (3, "x"), (4, "x"), (4, "x"), (99, "x"), (3, "z"), (1, "y")]
+    written = write_rows(postgres_url, [{"a": a, "b": b} for a, b in pairs], size=3)
+    duplicates = [index for index, verdict in enumerate(written.verdicts) if verdict != "written"]
+    assert duplicates == [0, 3, 4, 6, 9]
+
+
 def test_partition_refuses_in_the_name_of_its_own_index(postgres_url: str) -> None:
     run_sql(
         postgres_url,
