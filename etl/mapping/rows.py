@@ -89,8 +89,9 @@ def _json_texts(column: pa.Array) -> pa.Array:
     quoted = pc.fill_null(pc.binary_join_element_wise('"', pc.if_else(plain, column, ""), '"', ""), "null")
     if plain.true_count == len(plain):
         return quoted
-    odd = pa.array([json.dumps(text) for text in source_texts(column.filter(pc.invert(plain)))], pa.string())
-    return pc.replace_with_mask(quoted, pc.invert(plain), odd)
+    odd = column.filter(pc.invert(plain)).dictionary_encode()  # columns mostly say the same odd things again
+    written = pa.array([json.dumps(text) for text in source_texts(odd.dictionary)], pa.string())
+    return pc.replace_with_mask(quoted, pc.invert(plain), written.take(odd.indices))
 
 
 def source_texts(column: pa.Array) -> list[str | None]:

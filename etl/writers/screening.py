@@ -27,6 +27,7 @@ from sqlalchemy.orm import Session
 from etl.database import CatalogEntry, Check, Fate, Fault, ParentKey, Target, UniqueKey, fault_of
 from etl.database.copying import copy_in, cursor_of, quoted
 from etl.records import Cause, Reason, Refused
+from etl.writers.windows import most_of, window_of
 
 PATIENCE = 8  # pieces without a find, after which a constraint is no longer screened
 
@@ -35,7 +36,6 @@ Places = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 NO_KEY = -1
-MORE = 8  # an eighth more keys than the piece has are read from the table before they are too many
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +290,8 @@ class _Question:
         if not pa.types.is_integer(column.type) or not given.any():
             return None
         numbers = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
-        low, high = _window(numbers[given])
-        most = len(numbers) + len(numbers) // MORE + 1
+        low, high = window_of(numbers[given])
+        most = most_of(len(numbers))
         held = self._read_keys(key, low, high, most)
         if len(held) == most:
             return None
@@ -308,12 +308,10 @@ class _Question:
         self._cursor.execute("SAVEPOINT etl_near")
         self._cursor.execute("SET LOCAL enable_seqscan TO off")
         self._cursor.execute("SET LOCAL enable_bitmapscan TO off")
-        with self._cursor.copy(_between(quoted(self._target.table), key, low, high, most)) as copy:
-            data = b"".join(copy)
+        row = self._cursor.execute(_between(quoted(self._target.table), key, low, high, most), binary=True).fetchone()
         self._cursor.execute("ROLLBACK TO etl_near")
         self._cursor.execute("RELEASE etl_near")
-        rows = (len(data) - _HEAD) // _ONE_BIGINT.itemsize
-        read: Places = np.frombuffer(data, _ONE_BIGINT, rows, _HEAD)["value"].astype(np.int64)
+        read: Places = np.frombuffer((row and row[0]) or b"", ">i8").astype(np.int64)
         return read
 
     def _codes_found(self, query: sql.Composed) -> Mask:
@@ -351,25 +349,12 @@ def _there(stage: sql.Identifier, target: sql.Identifier, key: UniqueKey) -> sql
     return sql.SQL("SELECT s.etl_code FROM {} s, LATERAL ({}) there").format(stage, there)
 
 
-# COPY … (FORMAT binary): a head of 19 bytes, and for each row the number of its columns, a length and the value.
-_HEAD = 19
-_ONE_BIGINT = np.dtype([("columns", ">i2"), ("length", ">i4"), ("value", ">i8")])
-
-
 def _between(target: sql.Identifier, key: UniqueKey, low: int, high: int, most: int) -> sql.Composed:
+    """All of them as one value, of eight bytes each: a row for each would take ten times as long to receive."""
     return sql.SQL(
-        "COPY (SELECT {0}::bigint FROM ONLY {1} WHERE {0} BETWEEN {2} AND {3} ORDER BY {0} LIMIT {4})"
-        " TO STDOUT (FORMAT binary)"
+        "SELECT string_agg(int8send(key), '') FROM"
+        " (SELECT {0}::bigint AS key FROM ONLY {1} WHERE {0} BETWEEN {2} AND {3} LIMIT {4}) held"
     ).format(sql.Identifier(key.columns[0]), target, low, high, most)
-
-
-def _window(numbers: Places) -> tuple[int, int]:
-    """Where most of the numbers lie: the middle half of them, and a little more than as much again around it."""
-    ordered = np.sort(numbers)
-    quarter = len(ordered) // 4
-    low, high = int(ordered[quarter]), int(ordered[-1 - quarter])
-    reach = (high - low) * 11 // 20 + 1
-    return max(low - reach, int(ordered[0])), min(high + reach, int(ordered[-1]))
 
 
 def _equal(stage: sql.Identifier, key: UniqueKey) -> sql.Composed:
