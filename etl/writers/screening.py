@@ -154,7 +154,7 @@ class Screen:
         False where that is no help: it is asked about already, or cannot be.
         """
         known = next((one for one in self.catalog.screenable if one.name == fault.constraint), None)
-        if known is None or known.name in self._idle | dict.fromkeys(self._silent):
+        if known is None or known.name in self._idle or known.name in self._silent:
             return False
         if not set(known.columns) <= set(columns):
             return False
