@@ -67,15 +67,17 @@ def etl_contender(etl: Etl, data: Data, target: Target, method: str, source: Pat
     )
 
 
-def psql_copy(server: Server, data: Data, target: Target, source: Path | None = None) -> Contender | Result:
+def psql_copy(
+    server: Server, data: Data, target: Target, source: Path | None = None, name: str = "psql \\copy"
+) -> Contender | Result:
     """`\\copy` of a file whose rows are all good, or the result that says that there is no psql."""
     if server.psql is None:
-        return Result("psql \\copy", data.written, trouble="psql is not installed")
+        return Result(name, data.written, trouble="psql is not installed")
     source = source or data.csv
     copy = f"\\copy {TABLE} FROM '{source.name}' WITH (FORMAT csv, HEADER)"
     good = State(data.written + data.there, data.cents)
     prepare = partial(target.prepare, data.there_csv)
-    return Contender("psql \\copy", psql(server, copy), data.written, good, prepare, target.state)
+    return Contender(name, psql(server, copy), data.written, good, prepare, target.state)
 
 
 def by_hand(

@@ -103,7 +103,7 @@ class Files:
         self._stem, self._stack = stem, stack
         self._sixth = "product_id" if recipe.wrong == "parents" else "quantity"
         self._rows = self._open(".csv")
-        self._good = self._open("-good.csv") if recipe.wrong in ("check", "parents") or recipe.shuffle else None
+        self._good = self._open("-good.csv") if recipe.wrong else None
         self._there = self._open("-there.csv") if recipe.wrong == "duplicates" else None
         self._parquet: pq.ParquetWriter | None = None
         self._wants_parquet = recipe.wrong is None
