@@ -39,8 +39,7 @@ from etl.plans import LoadPlan, SourcePlan, chosen_loads, found_sources, planned
 from etl.progress import Silence
 from etl.readers import (
     Fingerprints,
-    at_most,
-    cut_every,
+    in_pieces,
     open_reader,
     prefetching,
     stamp,
@@ -298,14 +297,14 @@ class _RunInProgress:
     def _record_batches(
         self, plan: LoadPlan, planned_source: SourcePlan, file: File, goal: int | None
     ) -> Iterator[RecordBatch]:
-        """The record batches behind the checkpoint, cut where a transaction will be full or the limit is reached."""
+        """The record batches behind the checkpoint, as large as the writer wants them, cut where a transaction will be
+        full or the limit is reached."""
         reader = open_reader(planned_source.source, plan.load, planned_source.format)
         batches = reader.batches(file.position, planned_source.mapping.source_columns)
         if goal is not None:
             batches = up_to(goal, batches)
-        if isinstance(plan.load.commit_every, int):
-            batches = cut_every(plan.load.commit_every, self._open_rows, batches)
-        return at_most(plan.choice.writer.piece_rows, batches)
+        every = plan.load.commit_every if isinstance(plan.load.commit_every, int) else None
+        return in_pieces(batches, plan.choice.writer.piece_rows, commit_every=every, open_rows=self._open_rows)
 
     def _write(self, plan: LoadPlan, file: File, records: RecordBatch, rows: Rows, encoded: Encoded | None) -> Counts:
         """Write one record batch and its rejects, in the same transaction."""

@@ -10,7 +10,7 @@ import functools
 import itertools
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -25,13 +25,14 @@ import etl
 import etl.database.engine
 from etl.config import Database, Job, Load, Method
 from etl.database.engine import database_engine
-from etl.readers import cut_every
-from etl.readers.csv import CsvReader
-from etl.readers.parquet import ParquetReader
+from etl.writers.bulk import HalvingBulkWriter, SqliteBulkWriter
+from etl.writers.copy import CopyWriter
+from etl.writers.row import CoreRowWriter, RowWriter
 from tests.files import write_csv
 from tests.tables import SCHEMA, Cells, Example, literal, quoted
 
 METHODS: tuple[Method, ...] = ("row", "bulk", "copy")  # the first is the reference
+WRITERS = (RowWriter, CoreRowWriter, HalvingBulkWriter, SqliteBulkWriter, CopyWriter)
 
 Place = tuple[str, int]  # a file and the number of a record in it
 
@@ -307,10 +308,10 @@ def _parquet_column(cells: Sequence[str | None]) -> pa.Array:
 
 @contextlib.contextmanager
 def in_pieces_of(rows: int) -> Iterator[None]:
-    """Have the readers give no more than so many rows at a time."""
+    """Have the writers take no more than so many rows at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        for reader in (CsvReader, ParquetReader):
-            patch.setattr(reader, "batches", _cut(reader.batches, rows))
+        for writer in WRITERS:
+            patch.setattr(writer, "piece_rows", rows)
         yield
 
 
@@ -332,10 +333,6 @@ def _engine(database: Database, *, read_only: bool) -> Engine:
 
 def _without_waiting_for_the_disk(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA synchronous = OFF")
-
-
-def _cut(batches: Callable[..., Any], rows: int) -> Callable[..., Any]:
-    return lambda self, start, columns: cut_every(rows, 0, batches(self, start, columns))
 
 
 # Comparing

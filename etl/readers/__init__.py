@@ -9,17 +9,16 @@ from etl.readers.csv import CsvReader
 from etl.readers.files import Source, Sources, find_sources, format_of, stamp
 from etl.readers.fingerprints import Fingerprints
 from etl.readers.prefetch import prefetching
-from etl.readers.rebatch import at_most, cut_every, up_to
+from etl.readers.rebatch import in_pieces, up_to
 from etl.records import Reader
 
 __all__ = [
     "Fingerprints",
     "Source",
     "Sources",
-    "at_most",
-    "cut_every",
     "find_sources",
     "format_of",
+    "in_pieces",
     "open_reader",
     "prefetching",
     "stamp",

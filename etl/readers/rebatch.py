@@ -1,34 +1,73 @@
-"""Cutting record batches where a transaction is full or a limit is reached, each part with its exact position."""
+"""Cutting and joining record batches: as large as the writer wants them, cut where a transaction is full or a limit is
+reached, each with its exact position."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from etl.records import Position, RecordBatch
 
+FIRST_PIECE = 8_192  # rows; each piece behind it may be twice as large
 
-def cut_every(rows: int, open_rows: int, batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:
-    """``batches`` cut so that a batch ends behind each multiple of ``rows`` rows, ``open_rows`` counted already."""
-    room = rows - open_rows
+
+def in_pieces(
+    batches: Iterable[RecordBatch], most: int, *, commit_every: int | None = None, open_rows: int = 0
+) -> Iterator[RecordBatch]:
+    """``batches`` cut and joined: ``most`` rows each, and one ends behind each multiple of ``commit_every`` rows, of
+    which ``open_rows`` have come already.
+
+    The first ones are smaller, so that the database need not wait for a large one to be read; so is one with more bad
+    records than rows, since these are kept in memory too.
+    """
+    room = commit_every - open_rows if commit_every else most
+    size = min(most, FIRST_PIECE)
+    held: list[RecordBatch] = []
     for records in batches:
-        while len(records.numbers) > room:
-            head, records = split_rows(records, room)
-            yield head
-            room = rows
-        yield records
-        room = room - len(records.numbers) or rows
+        rest: RecordBatch | None = records
+        while rest is not None:
+            head, rest = _parted(rest, min(size, room) - _rows_of(held))
+            held.append(head)
+            if _rows_of(held) < min(size, room) and sum(part.read for part in held) < 2 * size:
+                continue
+            room = (room - _rows_of(held) or commit_every) if commit_every else most
+            size = min(most, 2 * size)
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
 
 
-def at_most(rows: int, batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:
-    """``batches`` cut so that none of them has more than ``rows`` rows."""
-    for records in batches:
-        while len(records.numbers) > rows:
-            head, records = split_rows(records, rows)
-            yield head
-        yield records
+def _rows_of(batches: Sequence[RecordBatch]) -> int:
+    return sum(len(records.numbers) for records in batches)
+
+
+def _parted(records: RecordBatch, rows: int) -> tuple[RecordBatch, RecordBatch | None]:
+    """At most so many rows, and what is left."""
+    return split_rows(records, rows) if len(records.numbers) > rows else (records, None)
+
+
+def _joined(batches: Sequence[RecordBatch]) -> RecordBatch:
+    """Batches that follow one another, as one."""
+    if len(batches) == 1:
+        return batches[0]
+    return replace(
+        batches[-1],
+        columns=pa.concat_batches([records.columns for records in batches]),
+        numbers=np.concatenate([records.numbers for records in batches]),
+        lines=_concatenated([records.lines for records in batches]),
+        rejects=tuple(reject for records in batches for reject in records.rejects),
+        offsets=_concatenated([records.offsets for records in batches]),
+    )
+
+
+def _concatenated(arrays: Sequence[NDArray[np.int64] | None]) -> NDArray[np.int64] | None:
+    given = [array for array in arrays if array is not None]
+    return np.concatenate(given) if given else None
 
 
 def up_to(number: int, batches: Iterator[RecordBatch]) -> Iterator[RecordBatch]:

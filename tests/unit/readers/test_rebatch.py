@@ -10,7 +10,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.readers.rebatch import cut_every, split_before, split_rows, up_to
+from etl.readers.rebatch import FIRST_PIECE, in_pieces, split_before, split_rows, up_to
 from etl.records import Phase, Position, Reason, RecordBatch, Reject
 
 
@@ -121,32 +121,65 @@ def in_batches(records: list[Record], end: Position, size: int) -> list[RecordBa
     return [make_batch(part, behind) for part, behind in zip(parts, [*ends, end], strict=True)]
 
 
-@given(batch=csv_batches(), size=st.integers(1, 12), rows=st.integers(1, 5), data=st.data())
-def test_batches_are_cut_behind_each_so_many_rows_and_lose_nothing(batch, size, rows, data):
+sizes = st.integers(1, 12)
+
+
+@given(batch=csv_batches(), size=sizes, most=st.integers(1, 9), rows=st.integers(1, 9), data=st.data())
+def test_a_piece_ends_behind_each_so_many_rows_and_nothing_is_lost(batch, size, most, rows, data):
     records, end = batch
     open_rows = data.draw(st.integers(0, rows - 1))
 
-    parts = list(cut_every(rows, open_rows, iter(in_batches(records, end, size))))
+    pieces = list(in_pieces(in_batches(records, end, size), most, commit_every=rows, open_rows=open_rows))
 
-    assert [record for part in parts for record in records_of(part)] == records
-    assert parts[-1].end == end
+    assert [record for piece in pieces for record in records_of(piece)] == records
+    assert pieces[-1].end == end
     ends, total = set(), open_rows
-    for part in parts:
-        assert total % rows + len(part.numbers) <= rows  # never beyond a commit
-        total += len(part.numbers)
+    for piece in pieces:
+        assert len(piece.numbers) <= most
+        assert total % rows + len(piece.numbers) <= rows  # never beyond a commit
+        total += len(piece.numbers)
         ends.add(total)
     assert ends >= set(range(rows, total + 1, rows))  # and one at each
 
 
-@given(batch=csv_batches(), size=st.integers(1, 12), rows=st.integers(1, 5))
-def test_each_part_begins_where_the_one_before_ended(batch, size, rows):
+@given(batch=csv_batches(), size=sizes, most=st.integers(1, 9), rows=st.none() | st.integers(1, 9))
+def test_each_piece_begins_where_the_one_before_ended(batch, size, most, rows):
     records, end = batch
     begin_of = {record.number: Position(record.number - 1, record.offset, record.line) for record in records}
 
-    parts = list(cut_every(rows, 0, iter(in_batches(records, end, size))))
+    pieces = list(in_pieces(in_batches(records, end, size), most, commit_every=rows))
 
-    for part, following in pairwise(parts):
-        assert part.end == begin_of[records_of(following)[0].number]
+    for piece, following in pairwise(pieces):
+        assert piece.end == begin_of[records_of(following)[0].number]
+
+
+@given(count=st.integers(1, 60), size=sizes, most=st.integers(1, 20))
+def test_pieces_are_full_however_small_the_batches(count, size, most):
+    records = [Record(number, 10 * number, number + 1, is_bad=False) for number in range(1, count + 1)]
+
+    pieces = list(in_pieces(in_batches(records, Position(count, 10 * count + 10, count + 2), size), most))
+
+    full, rest = divmod(count, most)
+    assert [len(piece.numbers) for piece in pieces] == [most] * full + [rest] * (rest > 0)
+
+
+def test_the_first_pieces_are_small_ones():
+    count = 10 * FIRST_PIECE
+    records = [Record(number, 10 * number, number + 1, is_bad=False) for number in range(1, count + 1)]
+
+    pieces = in_pieces([make_batch(records, Position(count, 10 * count + 10, count + 2))], 4 * FIRST_PIECE)
+
+    assert [len(piece.numbers) / FIRST_PIECE for piece in pieces] == [1, 2, 4, 3]
+
+
+def test_bad_records_without_a_row_are_not_kept_back_for_long():
+    count = 1_000
+    records = [Record(number, 10 * number, number + 1, is_bad=True) for number in range(1, count + 1)]
+
+    pieces = list(in_pieces(in_batches(records, Position(count, 10 * count + 10, count + 2), 10), 50))
+
+    assert max(len(piece.rejects) for piece in pieces) <= 100
+    assert sum(len(piece.rejects) for piece in pieces) == count
 
 
 @given(batch=csv_batches(), size=st.integers(1, 12), data=st.data())
