@@ -196,9 +196,9 @@ class Encoded:
     def __iter__(self) -> Iterator[bytes]:
         return iter((self.head, *self.chunks, self.tail))
 
-    def part(self, chunk: int) -> Encoded:
-        """The COPY of one chunk alone."""
-        return Encoded(self.head, (self.chunks[chunk],), self.tail, self.chunk_rows)
+    def part(self, first: int, chunks: int) -> Encoded:
+        """The COPY of so many chunks alone, from the ``first`` one on."""
+        return Encoded(self.head, self.chunks[first : first + chunks], self.tail, self.chunk_rows)
 
 
 @dataclass(frozen=True, slots=True)

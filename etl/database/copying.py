@@ -49,8 +49,9 @@ BINARY_TYPES = frozenset(
 )
 
 
-# Rows that are encoded at a time: pgpq holds the GIL meanwhile, and the thread that sends must not wait for long.
-CHUNK_ROWS = 8_192
+# Rows that are encoded at a time. Not many: pgpq holds the GIL meanwhile, and a chunk that loses a row is made anew.
+# Not few: a chunk by itself costs as much as a thousand rows.
+CHUNK_ROWS = 2_048
 
 
 def is_binary(sql_type: str, arrow_type: pa.DataType) -> bool:

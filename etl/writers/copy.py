@@ -27,6 +27,7 @@ from etl.writers.bulk import HalvingBulkWriter
 from etl.writers.screening import Screen, marked
 from etl.writers.settling import ServerSettler
 
+PART_CHUNKS = 4  # chunks of the encoding that are tried together, where a piece as a whole cannot be copied
 DISTRUST = 8  # pieces that are settled from the start, after one of which most parts had to be
 
 
@@ -39,11 +40,11 @@ class _Piece:
     start: int = 0
 
     def parts(self) -> Iterator[_Piece]:
-        """A piece for each chunk of the encoding."""
-        size = self.encoded.chunk_rows
-        for number in range(len(self.encoded.chunks)):
-            start = number * size
-            yield _Piece(self.rows.slice(start, size), self.encoded.part(number), self.start + start)
+        """A piece for every few chunks of the encoding."""
+        chunk_rows = self.encoded.chunk_rows
+        for first in range(0, len(self.encoded.chunks), PART_CHUNKS):
+            rows = self.rows.slice(first * chunk_rows, PART_CHUNKS * chunk_rows)
+            yield _Piece(rows, self.encoded.part(first, PART_CHUNKS), self.start + first * chunk_rows)
 
 
 class _SuspectWritten(Exception):

@@ -44,7 +44,7 @@ def test_all_chunks_together_are_all_rows(postgres_url: str, form: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_a_chunk_alone_is_its_own_rows(postgres_url: str, form: str) -> None:
     def second_chunk(rows: pa.RecordBatch, types: list[str]) -> Encoded:
-        return encode(rows, types).part(1)
+        return encode(rows, types).part(1, 1)
 
     assert copied(postgres_url, form, rows_of(form), second_chunk) == NUMBERS[CHUNK_ROWS : 2 * CHUNK_ROWS]
 
