@@ -6,7 +6,7 @@ that is there already, by the database's own equality. All other suspects are tr
 
 Each value is asked about once in a piece, however many rows hold it. Keys that are whole numbers mostly lie close
 together in a piece: then the table's own keys from among them are read, in one look along the index, and only what lies
-elsewhere is asked about.
+elsewhere is asked about: in the same question, where these are few.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ Places = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 NO_KEY = -1
+FEW = 1_000  # keys that are asked about in the question itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,8 @@ class Distinct:
     @classmethod
     def of(cls, columns: Sequence[pa.Array]) -> Self:
         rows = len(columns[0])
+        if len(columns) == 1 and pa.types.is_integer(columns[0].type) and not columns[0].null_count:
+            return cls._of_numbers(columns[0].to_numpy())
         if any(pa.types.is_floating(column.type) for column in columns):
             return cls(np.arange(rows), np.arange(rows))
         codes, *others = map(_codes, columns)
@@ -130,6 +133,16 @@ class Distinct:
         firsts = np.empty(int(codes.max(initial=-1)) + 1, dtype=np.int64)
         firsts[codes[::-1]] = np.arange(rows - 1, -1, -1)  # what is assigned last stays: the first row
         return cls(codes, firsts)
+
+    @classmethod
+    def _of_numbers(cls, numbers: Places) -> Self:
+        """By sorting, with the sort that takes next to no time where they are in order: keys mostly are."""
+        order = np.argsort(numbers, kind="stable")
+        ordered = numbers[order]
+        is_first = np.concatenate(([True], ordered[1:] != ordered[:-1]))
+        codes = np.empty(len(numbers), dtype=np.int64)
+        codes[order] = np.cumsum(is_first) - 1
+        return cls(codes, order[is_first])
 
 
 def _codes(column: pa.Array) -> Places:
@@ -291,28 +304,32 @@ class _Question:
             return None
         numbers = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
         low, high = window_of(numbers[given])
-        most = most_of(len(numbers))
-        held = self._read_keys(key, low, high, most)
-        if len(held) == most:
-            return None
-        is_held = given & np.isin(numbers, held)
         is_elsewhere = given & ((numbers < low) | (numbers > high))
-        return (is_held, is_elsewhere) if len(key.columns) == 1 else (np.zeros_like(given), is_held | is_elsewhere)
+        is_whole = len(key.columns) == 1
+        strays = numbers[is_elsewhere] if is_whole and is_elsewhere.sum() <= FEW else numbers[:0]
+        most = most_of(len(numbers))
+        near, straying = self._read_keys(key, (low, high), most, strays)
+        if len(near) == most:
+            return None
+        is_held = given & np.isin(numbers, np.concatenate([near, straying]))
+        if is_whole:
+            return is_held, is_elsewhere if not len(strays) else np.zeros_like(given)
+        return np.zeros_like(given), is_held | is_elsewhere
 
-    def _read_keys(self, key: UniqueKey, low: int, high: int, most: int) -> Places:
-        """The table's values of the key's first column from ``low`` to ``high``, ``most`` at the most.
+    def _read_keys(self, key: UniqueKey, window: tuple[int, int], most: int, strays: Places) -> tuple[Places, Places]:
+        """The table's values of the key's first column in ``window``, ``most`` at the most, and those among
+        ``strays``.
 
         Along the index, whatever the planner believes of a table that has never been analyzed; the rollback gives it
         back its freedom.
         """
-        self._cursor.execute("SAVEPOINT etl_near")
-        self._cursor.execute("SET LOCAL enable_seqscan TO off")
-        self._cursor.execute("SET LOCAL enable_bitmapscan TO off")
-        row = self._cursor.execute(_between(quoted(self._target.table), key, low, high, most), binary=True).fetchone()
-        self._cursor.execute("ROLLBACK TO etl_near")
-        self._cursor.execute("RELEASE etl_near")
-        read: Places = np.frombuffer((row and row[0]) or b"", ">i8").astype(np.int64)
-        return read
+        query = _held(quoted(self._target.table), key, window, most, strays)
+        self._cursor.execute(_ALONG_THE_INDEX)
+        row = self._cursor.execute(query, binary=True).fetchone()
+        self._cursor.execute("ROLLBACK TO etl_near; RELEASE etl_near")
+        assert row is not None
+        near, straying = (np.frombuffer(value or b"", ">i8").astype(np.int64) for value in row)
+        return near, straying
 
     def _codes_found(self, query: sql.Composed) -> Mask:
         found = np.zeros(self._values.num_rows, dtype=np.bool_)
@@ -349,12 +366,19 @@ def _there(stage: sql.Identifier, target: sql.Identifier, key: UniqueKey) -> sql
     return sql.SQL("SELECT s.etl_code FROM {} s, LATERAL ({}) there").format(stage, there)
 
 
-def _between(target: sql.Identifier, key: UniqueKey, low: int, high: int, most: int) -> sql.Composed:
-    """All of them as one value, of eight bytes each: a row for each would take ten times as long to receive."""
+_ALONG_THE_INDEX = (
+    "SAVEPOINT etl_near; SET LOCAL enable_seqscan TO off; SET LOCAL enable_bitmapscan TO off"  # one message
+)
+
+
+def _held(target: sql.Identifier, key: UniqueKey, window: tuple[int, int], most: int, strays: Places) -> sql.Composed:
+    """Each list of keys as one value, of eight bytes for each key: a row for each would take ten times as long to
+    receive."""
     return sql.SQL(
-        "SELECT string_agg(int8send(key), '') FROM"
-        " (SELECT {0}::bigint AS key FROM ONLY {1} WHERE {0} BETWEEN {2} AND {3} LIMIT {4}) held"
-    ).format(sql.Identifier(key.columns[0]), target, low, high, most)
+        "SELECT (SELECT string_agg(int8send(key), '') FROM"
+        " (SELECT {0}::bigint AS key FROM ONLY {1} WHERE {0} BETWEEN {2} AND {3} LIMIT {4}) near),"
+        " (SELECT string_agg(int8send({0}::bigint), '') FROM ONLY {1} WHERE {0} = ANY ({5}::bigint[]))"
+    ).format(sql.Identifier(key.columns[0]), target, *window, most, sql.Literal(strays.tolist()))
 
 
 def _equal(stage: sql.Identifier, key: UniqueKey) -> sql.Composed:

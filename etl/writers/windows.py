@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 def window_of(numbers: NDArray[np.int64]) -> tuple[int, int]:
     """The least and the greatest of most numbers: of the middle half, and a little more than as much around it."""
-    ordered = np.sort(numbers)
+    ordered = np.sort(numbers, kind="stable")  # at once, where they are in order
     quarter = len(ordered) // 4
     low, high = int(ordered[quarter]), int(ordered[-1 - quarter])
     reach = (high - low) * 11 // 20 + 1

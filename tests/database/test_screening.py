@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from etl.database import copying, session_factory
 from etl.records import Outcome
-from etl.writers import choose_writer
+from etl.writers import choose_writer, screening
 from etl.writers.screening import PATIENCE
 from tests.jobs import Row, fetch, mapped_batch, opened_target, run_sql, write_rows
 
@@ -75,7 +75,7 @@ def test_pieces_are_settled_from_the_start_for_a_while_when_most_parts_had_to_be
     run_sql(postgres_url, "CREATE TABLE t (id int PRIMARY KEY, address inet)")
     rows = numbered(1_000, address=lambda number: "no address" if number % 10 == 4 and number < 300 else "::1")
     outcomes = copied(postgres_url, rows, 100)
-    assert [outcome.settled for outcome in outcomes] == [10, *[1] * 8, 0]
+    assert [outcome.settled for outcome in outcomes] == [3, *[1] * 8, 0]  # 3 parts: of 40, 40 and 20 rows
     assert fetch(postgres_url, "SELECT count(*) FROM t") == [(970,)]
 
 
@@ -141,11 +141,15 @@ def test_key_below_the_least_and_above_the_greatest_is_none_that_is_there(postgr
     assert duplicates == {0, 2, 3, 5, 6}
 
 
-def test_keys_far_from_the_others_are_asked_about(postgres_url: str) -> None:
-    run_sql(
-        postgres_url, "CREATE TABLE t (id bigint PRIMARY KEY)", "INSERT INTO t VALUES (-9), (1005), (7000000000000)"
-    )
-    keys = [1000, 1000, *range(1001, 1020), -9, 7_000_000_000_000, 1019, *range(1020, 1040), 1030, 5, 7_000_000_000_001]
+@pytest.mark.parametrize("few", [screening.FEW, 1], ids=["in the question itself", "in a table"])
+@pytest.mark.parametrize("key", ["bigint PRIMARY KEY", "numeric(20) PRIMARY KEY", "bigint UNIQUE"])
+def test_keys_far_from_the_others_are_asked_about(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, key: str, few: int
+) -> None:
+    monkeypatch.setattr(screening, "FEW", few)
+    run_sql(postgres_url, f"CREATE TABLE t (id {key})", "INSERT INTO t VALUES (-9), (1005), (7000000000000)")
+    keys: list[int | None] = [1000, 1000, *range(1001, 1020), -9, 7_000_000_000_000, 1019]
+    keys += [*range(1020, 1040), 1030, 5, 7_000_000_000_001, *[None] * 2 * ("UNIQUE" in key)]
     written = write_rows(postgres_url, [{"id": key} for key in keys], size=24)
     duplicates = [keys[index] for index, verdict in enumerate(written.verdicts) if verdict != "written"]
     assert duplicates == [1000, 1005, -9, 7_000_000_000_000, 1019, 1030]
