@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.sql import quoted_name
 
 from etl.config import Database
 from etl.database.refusals import target_errors
@@ -34,7 +35,7 @@ def database_engine(database: Database, *, read_only: bool = False) -> Engine:
         options["isolation_level"] = database.isolation_level
     engine = create_engine(url, connect_args=_postgresql_arguments(url), hide_parameters=True, **options)
     event.listen(engine, "begin", _constraints_immediate)
-    return engine.execution_options(schema_translate_map={"ledger": database.ledger_schema})
+    return engine.execution_options(schema_translate_map={"ledger": quoted_name(database.ledger_schema, quote=True)})
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Inspector, MetaData, Table, event
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.orm import registry
+from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import NullType
 from sqlalchemy.util import topological
 
@@ -188,8 +189,9 @@ def _reflected(connection: Connection, inspector: Inspector, name: str, schema: 
 
     So SQLAlchemy's own conversion on the way in is left out (``NullType``), but for integers, whose type makes
     an INTEGER PRIMARY KEY generate its values, and reflection stops at this table: its parents are not needed.
+    Every name is quoted: SQLAlchemy takes one that ends in a newline for a plain word.
     """
-    table = Table(name, MetaData(), schema=schema)
+    table = Table(quoted_name(name, quote=True), MetaData(), schema=schema, quote_schema=True)
     event.listen(table, "column_reflect", _without_conversion)
     try:
         inspector.reflect_table(table, include_columns=None, resolve_fks=False)
@@ -206,6 +208,7 @@ def _let_database_fill_in_keys(table: Table) -> None:
 
 
 def _without_conversion(_inspector: Inspector, _table: Table, column: dict[str, Any]) -> None:
+    column["quote"] = True
     column["info"] = {"type": column["type"]}
     if not isinstance(column["type"], sa.Integer):
         column["type"] = NullType()
@@ -327,8 +330,8 @@ def _parent(key: Any, table: Table, columns: tuple[str, ...]) -> Table:
     known = table.metadata.tables.get(name if schema is None else f"{schema}.{name}")
     if known is not None and set(columns) <= set(known.columns.keys()):
         return known  # of the user's own classes, which is not ours to change, or of another foreign key
-    stubs: list[sa.Column[Any]] = [sa.Column(column) for column in columns]
-    return Table(name, table.metadata, *stubs, schema=schema, extend_existing=True)
+    stubs: list[sa.Column[Any]] = [sa.Column(column, quote=True) for column in columns]
+    return Table(name, table.metadata, *stubs, schema=schema, quote=True, quote_schema=True, extend_existing=True)
 
 
 def _unique_names(connection: Connection, inspector: Inspector, table: Table) -> dict[tuple[str, ...], str]:
