@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import logging
 import os
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ import click
 from etl import __version__
 from etl.config import Method, read_database, read_job
 from etl.errors import ConfigError, EtlError, Terminated
+from etl.showing import to_json, visible_lines, without_passwords
 
 EXIT_CODES = """
 \b
@@ -34,7 +36,7 @@ Exit codes:
 
 
 class _Commands(click.Group):
-    """The commands: also a usage error is told as JSON on request, and Ctrl-C during the imports is no error."""
+    """The commands: also a usage error and a bug are told in a sentence, and Ctrl-C during the imports is no error."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["etl.as_json"] = "--json" in args
@@ -44,11 +46,18 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
+            told = click.UsageError(visible_lines(without_passwords(error.format_message())), error.ctx)
             if ctx.meta["etl.as_json"]:
-                _print_usage_error_as_json(error)
-            raise
+                _print_usage_error_as_json(told)
+            raise told from None
         except KeyboardInterrupt as error:
             _exit(143 if isinstance(error, Terminated) else 130, _NOT_STARTED)
+        except Exception as error:
+            if _is_clicks_own(error):
+                raise
+            if ctx.meta["etl.as_json"]:
+                _print_json({"error": _bug(error), "exit_code": 1})
+            _exit(1, _bug(error))
 
 
 @click.group(cls=_Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -94,12 +103,12 @@ def load(
         result = execute(read_job(config), Options(only, method, limit, dry_run, rerun), reporter).result
     except EtlError as error:
         if as_json:
-            _print_json(error_as_dict(config.name, error.exit_code, str(error)))
+            _print_json(error_as_dict(_job_name(config), error.exit_code, str(error)))
         _exit(error.exit_code, str(error))
     except KeyboardInterrupt as error:
         code = 143 if isinstance(error, Terminated) else 130
         if as_json:
-            _print_json(error_as_dict(config.name, code, _NOT_STARTED))
+            _print_json(error_as_dict(_job_name(config), code, _NOT_STARTED))
         _exit(code, _NOT_STARTED)
     if as_json:
         _print_json(result_as_dict(result))
@@ -225,17 +234,39 @@ def _print_usage_error_as_json(error: click.UsageError) -> None:
     from etl.report import error_as_dict
 
     config = error.ctx.params.get("config")
-    _print_json(error_as_dict(config.name if config else "", error.exit_code, sentence))
+    _print_json(error_as_dict(_job_name(config) if config else "", error.exit_code, sentence))
+
+
+def _job_name(config: Path) -> str:
+    """Who gives a URL in place of a config file must not see its password again."""
+    return Path(without_passwords(str(config))).name
+
+
+def _is_clicks_own(error: Exception) -> bool:
+    """What click itself turns into an exit code, a broken pipe among it."""
+    is_broken_pipe = isinstance(error, OSError) and error.errno == errno.EPIPE
+    return is_broken_pipe or isinstance(error, click.ClickException | click.Abort | click.exceptions.Exit)
+
+
+def _bug(error: Exception) -> str:
+    """Where an error came from that nobody has foreseen. Its own words are left out: they may hold a value."""
+    package = Path(__file__).parent
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if package in Path(frame.filename).parents]
+    places = " > ".join(f"{Path(frame.filename).relative_to(package)}:{frame.lineno}" for frame in frames)
+    return (
+        f"etl has a bug, or has met what it does not know: {type(error).__qualname__} in {places}. What was committed "
+        "stays, and the same command goes on. Please report this line, with what `etl check` says."
+    )
 
 
 def _exit(code: int, error: str | None = None) -> None:
     if error:
-        click.echo(f"etl: {error}", err=True)
+        click.echo(f"etl: {visible_lines(error)}", err=True)
     sys.exit(code)
 
 
 def _print_json(value: object) -> None:
-    _print([json.dumps(value, ensure_ascii=False)])
+    _print([to_json(value)])
 
 
 def _print(lines: Iterable[str]) -> None:

@@ -89,7 +89,8 @@ class SqliteTable:
     def _question(self, names: Sequence[str], count: int) -> str:
         marks = ", ".join("?" * len(names))
         asked = ", ".join(f"({number}, {marks})" for number in range(count))
-        equal = " AND ".join(f"t.{self.quoter.quote_identifier(name)} = k.column{at}" for at, name in enumerate(names, start=2))
+        columns = enumerate(map(self.quoter.quote_identifier, names), start=2)
+        equal = " AND ".join(f"t.{column} = k.column{at}" for at, column in columns)
         table = self.quoter.format_table(self.target.table)
         return f"SELECT k.column1 FROM (VALUES {asked}) AS k WHERE EXISTS (SELECT 1 FROM {table} AS t WHERE {equal})"
 
