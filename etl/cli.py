@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import errno
 import logging
 import os
@@ -58,6 +59,20 @@ class _Commands(click.Group):
             if ctx.meta["etl.as_json"]:
                 _print_json({"error": _bug(error), "exit_code": 1})
             _exit(1, _bug(error))
+
+
+def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dt.datetime | None:
+    """ISO 8601, in UTC unless it says otherwise, or days back from now."""
+    if value is None:
+        return None
+    try:
+        if value.endswith("d") and value[:-1].isdecimal():
+            return dt.datetime.now(dt.UTC) - dt.timedelta(days=int(value[:-1]))
+        moment = dt.datetime.fromisoformat(value)
+    except (ValueError, OverflowError):
+        allowed = "Give a date such as 2026-01-31, a time such as 2026-01-31T18:00, or an age such as 90d."
+        raise click.BadParameter(f"{value!r} is no moment. {allowed}") from None
+    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
 
 
 @click.group(cls=_Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -182,7 +197,7 @@ def rejects(
 ) -> None:
     """List the rejects of a run, with the place and the reason of each."""
     from etl.checking import read_ledger
-    from etl.ledger import kept_rejects, run_exists
+    from etl.ledger import kept_rejects, rejects_are_purged, run_exists
     from etl.report import rejects_csv, rejects_jsonl, rejects_table
 
     formats: dict[str, Callable[[Iterable[Any]], Iterator[str]]] = {
@@ -195,8 +210,45 @@ def rejects(
         with read_ledger(database) as session:
             if run_id is not None and (session is None or not run_exists(session, run_id)):
                 raise ConfigError(f"There is no run {run_id} in the ledger.", "`etl history` lists the runs.")
+            if session is not None and rejects_are_purged(session, job=job, run_id=run_id):
+                click.echo("etl: The rejects of this run were purged; `etl history` has their number.", err=True)
             kept = kept_rejects(session, job=job, run_id=run_id, load=load_name, phase=phase) if session else iter(())
             _write_lines(formats[format_](kept), output)
+
+
+@main.command()
+@click.argument("config_or_url", metavar="CONFIG|URL")
+@click.option(
+    "--before",
+    callback=_moment,
+    metavar="DATE",
+    help="Runs that ended before this: a date or a time (UTC), or an age such as 90d.",
+)
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Not the newest N runs of a job.")
+@click.option("--job", "job_name", metavar="NAME", help="Default: the job of CONFIG, or all in the database at URL.")
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+def purge(
+    config_or_url: str, before: dt.datetime | None, keep: int | None, job_name: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Delete the rejects of old runs, and the runs that are not needed to know which files were loaded.
+
+    With --before and --keep, runs to which both apply. No file is loaded again for it: a run that says that a file was
+    loaded stays, without its rejects. A run that can be resumed stays as it is.
+    """
+    from etl.purging import Limits, purge_as_dict, purge_as_text, purge_ledger
+
+    if before is None and keep is None:
+        raise click.UsageError("Give --before DATE, --keep N, or both.")
+    _tell_sigterm()
+    with _told_in_a_sentence(as_json):
+        database, job = read_database(config_or_url)
+        report = purge_ledger(database, job_name or job, Limits(before, keep or 0), dry_run=dry_run)
+        if as_json:
+            _print_json(purge_as_dict(report))
+        else:
+            _print([purge_as_text(report)])
+        _exit(report.exit_code)
 
 
 def _write_lines(lines: Iterator[str], output: Path | None) -> None:

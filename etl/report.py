@@ -203,7 +203,7 @@ def _load_table(result: RunResult) -> str:
     if len(result.loads) > 1:
         total = ["total"] + [""] * (len(words) - 1)
         rows.append([*total, *_numbers(result.counts, verdicts, result.seconds)])
-    return "\n".join(_aligned(rows, right=range(len(words), len(rows[0]))))
+    return "\n".join(aligned(rows, right=range(len(words), len(rows[0]))))
 
 
 def _numbers(counts: Counts, verdicts: Iterable[str], seconds: float) -> list[str]:
@@ -261,7 +261,7 @@ def _reasons(result: RunResult, command: str) -> str:
     if not rows:
         return ""
     headings = ["rejects of", "count", "phase", "reason", "constraint or column", "SQLSTATE"]
-    table = "\n".join(_aligned([headings, *rows], right={1}))
+    table = "\n".join(aligned([headings, *rows], right={1}))
     return table if result.dry_run else f"{table}\n\nTo see them: {visible(command)}"
 
 
@@ -284,7 +284,7 @@ def history_table(runs: Iterable[PastRunLike]) -> str:
     names = ["started (UTC)", "run", *(["job"] if len(jobs) > 1 else []), "status"]
     rows = [[*names, "duration", "read", "written", "duplicates", "rejected", "files"]]
     rows += [_history_row(run, with_job=len(jobs) > 1) for run in runs]
-    table = "\n".join(_aligned(rows, right=range(len(names), len(rows[0]))))
+    table = "\n".join(aligned(rows, right=range(len(names), len(rows[0]))))
     return table if len(jobs) > 1 else f"Runs of {visible(runs[0].job)}\n\n{table}"
 
 
@@ -434,7 +434,7 @@ def _csv_line(fields: Sequence[object]) -> str:
 # Text in columns
 
 
-def _aligned(rows: Iterable[Row], right: Collection[int]) -> Iterator[str]:
+def aligned(rows: Iterable[Row], right: Collection[int]) -> Iterator[str]:
     """The rows as lines of equally wide columns; those in ``right`` are numbers."""
     shown = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*shown, strict=True)]

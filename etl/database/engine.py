@@ -74,6 +74,16 @@ def commit_unwaited(session: Session) -> None:
     session.commit()
 
 
+def overwrite_what_is_deleted(connection: Connection) -> None:
+    """SQLite leaves a deleted row's bytes in the file until they are needed (sqlite.org/pragma.html, "secure_delete").
+
+    PostgreSQL's go with the next VACUUM, which is not ours to make.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+        connection.rollback()
+
+
 def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, hide_parameters=True)
     event.listen(engine, "connect", _own_transactions)
