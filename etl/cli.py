@@ -21,7 +21,7 @@ import click
 from etl import __version__
 from etl.config import Method, read_database, read_job
 from etl.errors import ConfigError, EtlError, Terminated
-from etl.showing import to_json, visible_lines, without_passwords
+from etl.showing import shown_argument, to_json, visible_lines
 
 EXIT_CODES = """
 \b
@@ -47,7 +47,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
-            told = click.UsageError(visible_lines(without_passwords(error.format_message())), error.ctx)
+            told = click.UsageError(visible_lines(shown_argument(error.format_message())), error.ctx)
             if ctx.meta["etl.as_json"]:
                 _print_usage_error_as_json(told)
             raise told from None
@@ -290,8 +290,7 @@ def _print_usage_error_as_json(error: click.UsageError) -> None:
 
 
 def _job_name(config: Path) -> str:
-    """Who gives a URL in place of a config file must not see its password again."""
-    return Path(without_passwords(str(config))).name
+    return Path(shown_argument(str(config))).name
 
 
 def _is_clicks_own(error: Exception) -> bool:

@@ -30,7 +30,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from etl.errors import ConfigError
-from etl.showing import without_passwords
+from etl.showing import shown_argument, without_passwords
 
 Method = Literal["auto", "copy", "bulk", "row"]
 Format = Literal["csv", "parquet"]
@@ -212,9 +212,17 @@ class Database(_Model):
             url = URL.create("")
         if url.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
             raise ValueError("a database URL such as sqlite:///shop.db or postgresql://host/name") from None
-        if url.password is not None and "@" in "".join((url.host or "", url.database or "", value.partition("?")[2])):
+        behind_user = value.partition("://")[2].partition(":")[2]
+        if url.password is not None and behind_user.count("@") > 1:
             # What is behind the first @ of a password would be taken for the host, and shown as such.
             raise ValueError("a database URL that has an @ in the user name or password as %40")
+        return value
+
+    @field_validator("ledger_schema")
+    @classmethod
+    def _translatable_schema(cls, value: str) -> str:
+        if not value or not {"[", "]", "\0"}.isdisjoint(value):
+            raise ValueError("a schema's name without square brackets, which SQLAlchemy does not take there")
         return value
 
     @property
@@ -270,20 +278,18 @@ def _parse(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise ConfigError(f"There is no config file {_named(file)}.", "Give the path of a job's TOML file.") from None
+        raise ConfigError(
+            f"There is no config file {shown_argument(str(file))}.", "Give the path of a job's TOML file."
+        ) from None
     except OSError as error:
         raise ConfigError(
-            f"The config file {_named(file)} cannot be read: {error.strerror}.", "Give the path of a job's TOML file."
+            f"The config file {shown_argument(str(file))} cannot be read: {error.strerror}.",
+            "Give the path of a job's TOML file.",
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: byte {error.start} is not UTF-8.", "Save the config as UTF-8 text.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}.", "Correct it there.") from None
-
-
-def _named(file: Path) -> str:
-    """Who gives a URL in place of a config file must not see its password again."""
-    return without_passwords(str(file))
 
 
 def _expand(content: dict[str, Any], file: Path) -> dict[str, Any]:

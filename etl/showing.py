@@ -23,7 +23,8 @@ _HARMLESS = frozenset(
     )
 )
 _USER_INFO = re.compile(r"(?P<front>\w:/{1,3}[^\s:/@]*:)[^\n]*@")
-_PARAMETER = re.compile(rf"(?P<front>\b(?:{'|'.join(_SECRETS)})\s*=\s*)(?:'(?:[^'\\]|\\.)*'|[^&\s'\"]+)")
+_NO_SCHEME = re.compile(r"(?P<front>\b\w+:)(?!/)[^\n]*@")
+_PARAMETER = re.compile(rf"(?P<front>\b(?:{'|'.join(_SECRETS)})\s*=\s*)(?:'[^\n]*|[^&\s'\"]+)")
 
 # json.dumps leaves these as they are: controls that a terminal obeys, line separators, reversals of direction
 # and lone surrogates (which no encoding takes).
@@ -43,6 +44,11 @@ def without_passwords(text: str, url: URL | None = None) -> str:
     for pattern, end in ((_USER_INFO, "@"), (_PARAMETER, "")):
         text = pattern.sub(lambda found, end=end: f"{found['front']}{HIDDEN}{end}", text)  # type: ignore[misc]
     return text
+
+
+def shown_argument(text: str) -> str:
+    """What stood on the command line: a URL where none was wanted, perhaps, and with half of it missing."""
+    return without_passwords(_NO_SCHEME.sub(rf"\g<front>{HIDDEN}@", text))
 
 
 def _passwords(url: URL) -> set[str]:

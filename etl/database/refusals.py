@@ -155,7 +155,7 @@ def _target_error(error: BaseException, url: URL) -> TargetError:
     said = _one_line(fault.message, url)
     state = f" (SQLSTATE {fault.sqlstate})" if fault.sqlstate else ""
     if fault.fate is Fate.RETRY and fault.sqlstate is None and url.get_backend_name() == "postgresql":
-        return TargetUnavailable(f"{shown_url(url)} cannot be reached, or was lost: {said}.", _CONNECT)
+        return TargetUnavailable(f"{shown_url(url)} cannot be reached, or was lost: {said}.", _connect(url))
     if fault.fate is Fate.RETRY:
         return TargetUnavailable(f"{shown_url(url)} cannot go on: {said}{state}.", _AGAIN)
     if fault.sqlstate == "42501":
@@ -163,7 +163,13 @@ def _target_error(error: BaseException, url: URL) -> TargetError:
     return TargetError(f"{shown_url(url)}: {said}{state}.", _AGAIN)
 
 
-_CONNECT = "Check that the server is up, and the url and password; then run the same command again."
+def _connect(url: URL) -> str:
+    verified = str(url.query.get("sslmode", "")).startswith("verify-")
+    named = "that its certificate is for this host and by the authority of sslrootcert"
+    also = f", and {named}" if verified else ""
+    return f"Check that the server is up, and the url and password{also}; then run the same command again."
+
+
 _PERMISSION = (
     "Grant it to the role, or use another one; where a row level security policy has refused a row, mend the source or "
     "the policy."

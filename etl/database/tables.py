@@ -22,7 +22,7 @@ from sqlalchemy.types import NullType
 from sqlalchemy.util import topological
 
 from etl.config import Job, Load
-from etl.database.postgresql import CatalogEntry, catalog_entry
+from etl.database.postgresql import CatalogEntry, catalog_entry, has_newline_in_a_foreign_key
 from etl.database.types import sqlite_column_type
 from etl.errors import ConfigError, TargetMismatch
 from etl.records import Column, ColumnType
@@ -191,6 +191,7 @@ def _reflected(connection: Connection, inspector: Inspector, name: str, schema: 
     an INTEGER PRIMARY KEY generate its values, and reflection stops at this table: its parents are not needed.
     Every name is quoted: SQLAlchemy takes one that ends in a newline for a plain word.
     """
+    _refuse_unreadable(connection, name, schema)
     table = Table(quoted_name(name, quote=True), MetaData(), schema=schema, quote_schema=True)
     event.listen(table, "column_reflect", _without_conversion)
     try:
@@ -198,6 +199,15 @@ def _reflected(connection: Connection, inspector: Inspector, name: str, schema: 
     except NoSuchTableError:
         raise _no_such_table(inspector, load, name, schema) from None
     return table
+
+
+def _refuse_unreadable(connection: Connection, name: str, schema: str | None) -> None:
+    """SQLAlchemy reads foreign keys off their SQL, and breaks off at a newline in a name."""
+    if connection.dialect.name == "postgresql" and has_newline_in_a_foreign_key(connection, name, schema):
+        raise TargetMismatch(
+            f"A foreign key of {name} has a newline in the name of a table or column, which SQLAlchemy cannot read.",
+            "Rename it, or load into the table through a view.",
+        )
 
 
 def _let_database_fill_in_keys(table: Table) -> None:
