@@ -57,7 +57,7 @@ class _Commands(click.Group):
             if _is_clicks_own(error):
                 raise
             if ctx.meta["etl.as_json"]:
-                _print_json({"error": _bug(error), "exit_code": 1})
+                _print_error_as_json(ctx.invoked_subcommand, "", 1, _bug(error))
             _exit(1, _bug(error))
 
 
@@ -279,14 +279,18 @@ _NOT_STARTED = "Stopped before anything was started."
 
 
 def _print_usage_error_as_json(error: click.UsageError) -> None:
-    sentence = error.format_message()
-    if error.ctx is None or error.ctx.command.name != load.name:
-        _print_json({"error": sentence, "exit_code": error.exit_code})
+    command = error.ctx.command.name if error.ctx is not None else None
+    config = error.ctx.params.get("config") if error.ctx is not None else None
+    _print_error_as_json(command, _job_name(config) if config else "", error.exit_code, error.format_message())
+
+
+def _print_error_as_json(command: str | None, job: str, exit_code: int, sentence: str) -> None:
+    if command != load.name:
+        _print_json({"error": sentence, "exit_code": exit_code})
         return
     from etl.report import error_as_dict
 
-    config = error.ctx.params.get("config")
-    _print_json(error_as_dict(_job_name(config) if config else "", error.exit_code, sentence))
+    _print_json(error_as_dict(job, exit_code, sentence))
 
 
 def _job_name(config: Path) -> str:

@@ -348,7 +348,8 @@ def _validated(file: Path, content: dict[str, Any]) -> Job:
         errors = list(dict.fromkeys(errors))
         raise ConfigError(_listed(file, errors), "Nothing was started." if len(errors) == 1 else "")
     loads = tuple(load.model_copy(update={"name": _name(load)}) for load in parsed.load)
-    return Job(name=file.name, folder=file.resolve().parent, database=parsed.database, loads=loads)
+    name = os.fsencode(file.name).decode("utf-8", "backslashreplace")  # the ledger takes text only
+    return Job(name=name, folder=file.resolve().parent, database=parsed.database, loads=loads)
 
 
 def _with_defaults(content: dict[str, Any]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def _switched_on(connection: psycopg.Connection[object], certificate: trustme.Le
         f"{name}.key": certificate.private_key_pem.bytes(),
     }
     for file, content in texts.items():
-        write = f"COPY (SELECT) TO PROGRAM 'umask 077; printf %s \"{content.decode()}\" > {file}'"
+        write = f"COPY (SELECT) TO PROGRAM 'cat > /dev/null; umask 077; printf %s \"{content.decode()}\" > {file}'"
         connection.execute(write.encode())
     settings = {"ssl_cert_file": f"{name}.crt", "ssl_key_file": f"{name}.key", "ssl": "on"}
     for setting, value in settings.items():
@@ -66,7 +66,7 @@ def _switched_on(connection: psycopg.Connection[object], certificate: trustme.Le
         connection.execute("SELECT pg_reload_conf()")
         wait_until(lambda: connection.execute("SHOW ssl").fetchone() == ("off",))
         for file in texts:
-            connection.execute(f"COPY (SELECT) TO PROGRAM 'rm {file}'".encode())
+            connection.execute(f"COPY (SELECT) TO PROGRAM 'cat > /dev/null; rm {file}'".encode())
 
 
 def _answers_by_tls(server: URL) -> bool:

@@ -95,6 +95,7 @@ def test_no_file_is_loaded_again_after_a_purge_of_everything(nights: Nights) -> 
     assert nights.rows() == before == [(n * 100 + at, 1) for n in (1, 2, 3) for at in range(3)]
 
 
+@pytest.mark.long
 def test_counts_of_the_history_stay(nights: Nights) -> None:
     nights.file(1)
     nights.run()
@@ -103,6 +104,7 @@ def test_counts_of_the_history_stay(nights: Nights) -> None:
     assert (past["read"], past["written"], past["rejected"]) == (5, 3, 2)
 
 
+@pytest.mark.long
 def test_run_in_which_nothing_was_loaded_goes_whole(nights: Nights) -> None:
     nights.file(1)
     first = nights.run()
@@ -123,6 +125,7 @@ def test_run_whose_files_were_loaded_again_goes_whole(nights: Nights) -> None:
     assert [file.status for file in etl.load(nights.config).loads[0].files] == ["already_loaded"] * 2
 
 
+@pytest.mark.long
 def test_run_stays_whole_where_only_some_of_its_files_were_loaded_again(nights: Nights) -> None:
     nights.file(1)
     nights.file(2)
@@ -135,6 +138,7 @@ def test_run_stays_whole_where_only_some_of_its_files_were_loaded_again(nights: 
     assert (past["read"], past["files"]) == (10, 2)
 
 
+@pytest.mark.long
 def test_same_content_under_another_name_is_no_stand_in(nights: Nights) -> None:
     """The row of the old name decides what becomes of a file of that name with other content."""
     nights.file(1)
@@ -148,6 +152,7 @@ def test_same_content_under_another_name_is_no_stand_in(nights: Nights) -> None:
         etl.load(nights.config)
 
 
+@pytest.mark.long
 def test_file_loaded_in_part_is_gone_on_with_after_a_purge(nights: Nights) -> None:
     nights.file(1, good=5, bad=0)
     nights.run(limit=2)
@@ -226,6 +231,7 @@ def test_newest_run_stays_so_that_an_older_one_is_not_resumed_in_its_place(night
     assert nights.run() not in (first, newest)
 
 
+@pytest.mark.long
 def test_dry_run_says_what_a_purge_deletes_and_deletes_nothing(nights: Nights) -> None:
     nights.file(1)
     nights.run()
@@ -238,6 +244,7 @@ def test_dry_run_says_what_a_purge_deletes_and_deletes_nothing(nights: Nights) -
     assert nights.purge("--keep", "0")["deleted"] == deleted()
 
 
+@pytest.mark.long
 def test_many_rejects_go_in_transactions_of_bounded_size(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(etl.ledger.retention, "REJECTS_AT_ONCE", 10)
     monkeypatch.setattr(etl.ledger.retention, "RUNS_AT_ONCE", 2)
@@ -249,6 +256,7 @@ def test_many_rejects_go_in_transactions_of_bounded_size(nights: Nights, monkeyp
     assert nights.rejects(newest) == 25
 
 
+@pytest.mark.long
 def test_url_means_all_jobs_and_a_name_one_of_them(nights: Nights) -> None:
     nights.file(1)
     nights.run()
@@ -303,6 +311,7 @@ def test_purge_is_told_with_what_was_kept_and_why(nights: Nights) -> None:
     )
 
 
+@pytest.mark.long
 def test_rejects_that_were_purged_are_told_to_be(nights: Nights) -> None:
     nights.file(1)
     nights.run()
@@ -315,6 +324,7 @@ def test_rejects_that_were_purged_are_told_to_be(nights: Nights) -> None:
     )
 
 
+@pytest.mark.long
 def test_purge_without_a_ledger_deletes_nothing_and_makes_none(nights: Nights) -> None:
     for arguments in ([str(nights.config)], [nights.url]):
         done = call("purge", *arguments, "--keep", "3", "--json")
@@ -338,3 +348,21 @@ def test_what_is_to_be_deleted_must_be_said(arguments: list[str], told: str) -> 
     assert ended.exit_code == 2
     assert told in ended.errors
     assert told in json.loads(ended.output)["error"]
+
+
+@pytest.mark.long
+def test_a_million_rejects_are_purged(nights: Nights) -> None:
+    """Among as many of a run that is kept, by statements that each see a bounded part of the table."""
+    numbers = "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 500000)"
+    place = ledger(nights.url)
+    for number in (1, 2):
+        nights.file(number)
+        nights.run()
+    files = [file for (file,) in fetch(nights.url, f"SELECT id FROM {place}etl_file ORDER BY id")]
+    for file in (*files, *files):  # in turns: the ids of the one are among those of the other
+        columns = "file_id, record, phase, reason, message, raw"
+        values = f"SELECT {file}, n, 'read', 'type', 'no number', 'a record of the source, of some length' FROM s"
+        run_sql(nights.url, f"{numbers} INSERT INTO {place}etl_reject ({columns}) {values}")
+    assert nights.purge("--keep", "1")["deleted"] == deleted(rejects=1_000_002)
+    left = fetch(nights.url, f"SELECT file_id, count(*) FROM {place}etl_reject GROUP BY file_id")
+    assert left == [(files[1], 1_000_002)]

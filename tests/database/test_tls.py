@@ -51,7 +51,9 @@ def test_certificate_by_the_known_authority_for_the_hosts_name_is_accepted(
     assert count(postgres_url, "items") == 2
 
 
-@pytest.mark.parametrize("wrong", ["authority", "host name", "no authority"])
+@pytest.mark.parametrize(
+    "wrong", ["authority", *(pytest.param(wrong, marks=pytest.mark.long) for wrong in ("host name", "no authority"))]
+)
 def test_other_certificates_are_refused_with_a_clear_message(
     secured: URL, known: str, postgres_url: str, tmp_path: Path, wrong: str
 ) -> None:
@@ -77,6 +79,7 @@ def test_other_certificates_are_refused_with_a_clear_message(
     assert count(postgres_url, "items") == 0
 
 
+@pytest.mark.long
 def test_lesser_mode_takes_the_certificate_for_another_name(
     secured: URL, known: str, postgres_url: str, tmp_path: Path
 ) -> None:

@@ -20,7 +20,9 @@ TABLES = (
     "CREATE TABLE orders (id SERIAL PRIMARY KEY, customer INTEGER REFERENCES customers (id), n INTEGER CHECK (n > 0))",
     "REVOKE ALL ON SCHEMA public FROM PUBLIC",
 )
-METHODS = pytest.mark.parametrize("method", ["auto", "bulk", "row"])
+METHODS = pytest.mark.parametrize(
+    "method", ["auto", *(pytest.param(method, marks=pytest.mark.long) for method in ("bulk", "row"))]
+)
 
 
 def lists_of(page: Path) -> list[str]:
@@ -58,7 +60,7 @@ EXPECTED = {"customers": (2, 1, 1), "orders": (2, 0, 2)}
 
 
 @METHODS
-@pytest.mark.parametrize("temporary", ["with TEMP", "without TEMP"])
+@pytest.mark.parametrize("temporary", [pytest.param("with TEMP", marks=pytest.mark.long), "without TEMP"])
 def test_rights_of_the_page_are_enough_for_a_role_with_a_ledger_of_its_own(
     postgres_url: str, tmp_path: Path, method: str, temporary: str
 ) -> None:
@@ -86,6 +88,7 @@ def test_rights_of_the_readme_are_enough(postgres_url: str, tmp_path: Path) -> N
         assert (loaded.exit_code, verdicts(loaded)) == (3, EXPECTED)
 
 
+@pytest.mark.long
 @METHODS
 @pytest.mark.parametrize(
     "change",
@@ -108,6 +111,7 @@ def test_fewer_rights_on_the_target_give_the_same_verdicts(
         assert (loaded.exit_code, verdicts(loaded)) == (3, EXPECTED)
 
 
+@pytest.mark.long
 def test_verification_without_the_right_to_read_says_so(postgres_url: str, tmp_path: Path) -> None:
     run_sql(postgres_url, *TABLES)
     with granted(postgres_url, OWN_LEDGER + "REVOKE SELECT ON orders FROM loader", "loader") as role:
@@ -116,6 +120,7 @@ def test_verification_without_the_right_to_read_says_so(postgres_url: str, tmp_p
         assert "no permission: permission denied for table orders (SQLSTATE 42501)" in ended.errors
 
 
+@pytest.mark.long
 def test_missing_right_to_insert_is_a_problem_of_check_and_an_error_of_load(postgres_url: str, tmp_path: Path) -> None:
     run_sql(postgres_url, *TABLES)
     with granted(postgres_url, OWN_LEDGER + "REVOKE INSERT ON orders FROM loader", "loader") as role:
@@ -177,7 +182,7 @@ def test_policies_hold_and_a_hidden_row_holds_its_key(tenant_job: Job, postgres_
 
 
 @METHODS
-@pytest.mark.parametrize("refused", ["3,others,1", "3,mine,100", "3,,1"])
+@pytest.mark.parametrize("refused", ["3,others,1", pytest.param("3,mine,100", marks=pytest.mark.long)])
 def test_row_that_a_policy_refuses_ends_the_run_and_nothing_of_it_stays(
     tenant_job: Job, postgres_url: str, method: str, refused: str
 ) -> None:
