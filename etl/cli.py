@@ -21,7 +21,7 @@ import click
 from etl import __version__
 from etl.config import Method, read_database, read_job
 from etl.errors import ConfigError, EtlError, Terminated
-from etl.showing import shown_argument, to_json, visible_lines
+from etl.showing import shown_argument, to_json, visible_lines, without_passwords
 
 EXIT_CODES = """
 \b
@@ -117,9 +117,10 @@ def load(
     try:
         result = execute(read_job(config), Options(only, method, limit, dry_run, rerun), reporter).result
     except EtlError as error:
+        sentence = without_passwords(str(error))
         if as_json:
-            _print_json(error_as_dict(_job_name(config), error.exit_code, str(error)))
-        _exit(error.exit_code, str(error))
+            _print_json(error_as_dict(_job_name(config), error.exit_code, sentence))
+        _exit(error.exit_code, sentence)
     except KeyboardInterrupt as error:
         code = 143 if isinstance(error, Terminated) else 130
         if as_json:
@@ -268,9 +269,10 @@ def _told_in_a_sentence(as_json: bool) -> Iterator[None]:
     try:
         yield
     except EtlError as error:
+        sentence = without_passwords(str(error))
         if as_json:
-            _print_json({"error": str(error), "exit_code": error.exit_code})
-        _exit(error.exit_code, str(error))
+            _print_json({"error": sentence, "exit_code": error.exit_code})
+        _exit(error.exit_code, sentence)
     except KeyboardInterrupt as error:
         _exit(143 if isinstance(error, Terminated) else 130)
 

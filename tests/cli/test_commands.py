@@ -552,5 +552,5 @@ def test_a_reader_that_has_seen_enough_is_no_error(sqlite_job):
 
 def test_version_and_help():
     assert re.fullmatch(r"etl, version \d+\.\d+\.\d+\n", call("--version").output)
-    for command in ([], ["load"], ["check"], ["history"], ["rejects"]):
+    for command in ([], ["load"], ["check"], ["history"], ["rejects"], ["purge"]):
         assert call(*command, "--help").output.startswith(" ".join(["Usage: etl", *command]))

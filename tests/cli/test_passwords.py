@@ -23,7 +23,7 @@ from etl.config import Database, read_job
 from etl.database import connected
 from etl.records import Counts
 from etl.showing import shown_url, without_passwords
-from tests.commands import ITEMS, Ended, Job, call, etl, items_csv, query, wait_until
+from tests.commands import ITEMS, Ended, Job, call, etl, items_csv, items_job, query, wait_until
 from tests.databases import connect, fresh_role
 
 # In a URL most of its characters are written otherwise. Neither end of it may be seen, in whatever form.
@@ -210,6 +210,16 @@ def test_no_error_of_a_config_shows_the_value_of_a_url(tmp_path: Path, config: s
     path.write_text(config.replace("URL", value), encoding="utf-8")
     assert_hidden(call("load", path, "--json"), 2)
     assert_hidden(call("check", path), 2)
+
+
+@pytest.mark.parametrize("key", ["table", "model"])
+def test_url_in_place_of_another_name_is_not_shown(tmp_path: Path, sqlite_url: str, key: str) -> None:
+    job = items_job(tmp_path, sqlite_url)
+    value = f"postgresql://clerk:{quote_plus(SECRET)}@127.0.0.1:1/shop"
+    job.configure(f'source = "items.csv"\n{key} = "{value}"\nname = "items"')
+    job.write("items.csv", items_csv([]))
+    assert_hidden(job.call("load", "--json"), 1, 2)
+    assert_hidden(job.call("check", "--json"), 1, 2)
 
 
 def test_an_at_sign_in_a_password_is_told_to_be_written_otherwise(tmp_path: Path) -> None:
