@@ -118,6 +118,7 @@ def test_module_of_a_model_is_the_code_that_is_run(model_job: Job, command: str)
     assert str(model_job.folder) not in sys.path
 
 
+@pytest.mark.long
 def test_files_beside_the_config_shadow_no_module_of_etl(job: Job) -> None:
     """Nothing is imported from the folder of a config that has no model."""
     for module in ("csv", "encodings", "sqlalchemy", "numpy", "sqlite3", "filelock"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy import make_url
 
 import etl
 import etl.ledger.retention
+import etl.purging
 from etl.config import Database
 from etl.database import connected
 from etl.ledger import job_lock
@@ -115,6 +117,7 @@ def test_run_in_which_nothing_was_loaded_goes_whole(nights: Nights) -> None:
     assert nights.runs() == [first, idle[-1]]
 
 
+@pytest.mark.long
 def test_run_whose_files_were_loaded_again_goes_whole(nights: Nights) -> None:
     nights.file(1)
     nights.file(2)
@@ -197,6 +200,7 @@ def _stop_behind_the_first_file(config: Path, second: Path) -> str:
     return str(run)
 
 
+@pytest.mark.long
 def test_date_and_number_must_both_apply(nights: Nights) -> None:
     runs = []
     for number in (1, 2, 3, 4):
@@ -215,6 +219,7 @@ def test_date_and_number_must_both_apply(nights: Nights) -> None:
     assert [nights.rejects(run) for run in runs] == [0, 0, 0, 0, 2]
 
 
+@pytest.mark.long
 def test_newest_run_stays_so_that_an_older_one_is_not_resumed_in_its_place(nights: Nights) -> None:
     nights.file(1)
     (nights.folder / "2.csv").write_text("nothing,of,this\n")
@@ -269,7 +274,7 @@ def test_url_means_all_jobs_and_a_name_one_of_them(nights: Nights) -> None:
 
 
 def test_job_at_work_is_left_alone(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(job_lock.__wrapped__.__kwdefaults__ or {}, "patience", 0.0)  # type: ignore[attr-defined]
+    monkeypatch.setattr(etl.purging, "job_lock", functools.partial(job_lock, patience=0.0))
     nights.file(1)
     nights.run()
     etl.load(nights.config.rename(nights.folder / "other.toml"))
@@ -296,6 +301,7 @@ def test_data_of_a_purged_reject_is_in_the_sqlite_file_no_more(sqlite_url: str, 
     assert b"Wilhelmina-unmistakable" not in database.read_bytes()
 
 
+@pytest.mark.long
 def test_purge_is_told_with_what_was_kept_and_why(nights: Nights) -> None:
     nights.file(1)
     nights.age(nights.run(), 100)

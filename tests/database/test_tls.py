@@ -88,6 +88,7 @@ def test_lesser_mode_takes_the_certificate_for_another_name(
     assert loaded(tmp_path, url, sslmode="verify-ca", sslrootcert=known).exit_code == 0
 
 
+@pytest.mark.long
 def test_server_without_tls_is_refused_where_the_url_asks_for_it(postgres_url: str) -> None:
     url = make_url(postgres_url).set(query={"sslmode": "require"})
     ended = call("history", url.render_as_string(hide_password=False))

@@ -80,6 +80,7 @@ def test_rights_of_the_page_are_enough_for_a_role_with_a_ledger_of_its_own(
     assert fetch(postgres_url, "SELECT customer, n FROM orders ORDER BY n") == [(1, 1), (2, 5)]
 
 
+@pytest.mark.long
 def test_rights_of_the_readme_are_enough(postgres_url: str, tmp_path: Path) -> None:
     (statements,) = lists_of(ROOT / "README.md")
     run_sql(postgres_url, *TABLES[:-1])
@@ -131,6 +132,7 @@ def test_missing_right_to_insert_is_a_problem_of_check_and_an_error_of_load(post
         assert "no permission: permission denied for table orders" in loaded.errors
 
 
+@pytest.mark.long
 def test_rights_of_the_page_are_enough_for_a_ledger_of_somebody_else(postgres_url: str, tmp_path: Path) -> None:
     run_sql(postgres_url, *TABLES)
     owner = shop_job(tmp_path, postgres_url)
@@ -172,6 +174,7 @@ def tenant_job(postgres_url: str, unprivileged_url: str, tmp_path: Path) -> Job:
     return Job(tmp_path, unprivileged_url)
 
 
+@pytest.mark.long
 @METHODS
 def test_policies_hold_and_a_hidden_row_holds_its_key(tenant_job: Job, postgres_url: str, method: str) -> None:
     tenant_job.configure(f'source = "a.csv"\ntable = "t"\nmethod = "{method}"\nrecord_duplicates = true')
