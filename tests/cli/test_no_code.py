@@ -70,9 +70,7 @@ def load_with(key: str, attempt: str) -> str:
 KEYS = sorted({"column format", "columns", "csv", *Load.model_fields} - {"model"})
 
 
-@pytest.mark.parametrize(
-    "key", [key if key in ("csv", "source") else pytest.param(key, marks=pytest.mark.long) for key in KEYS]
-)
+@pytest.mark.parametrize("key", [key if key == "csv" else pytest.param(key, marks=pytest.mark.long) for key in KEYS])
 def test_no_text_of_a_config_is_run(job: Job, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(job.folder)
     for attempt in ATTEMPTS:

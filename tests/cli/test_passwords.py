@@ -93,7 +93,7 @@ def changes(url: URL) -> dict[str, URL]:
         "no TLS there, or another certificate": url.set(
             host="localhost", query={"sslmode": "verify-full", "sslrootcert": "/no/such/file"}
         ),
-        "unknown parameter": url.set(query={"pasword": SECRET}),
+        "unknown parameter": url.set(query={"pass_word": SECRET}),
         "no such mode": url.set(query={"sslmode": "sometimes", "sslpassword": SECRET}),
         "password behind the question mark": bare.set(port=1, query={"password": SECRET}),
         "both": url.set(password=f"{SECRET}x", query={"password": f"{SECRET}y"}),

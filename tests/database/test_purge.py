@@ -273,6 +273,7 @@ def test_url_means_all_jobs_and_a_name_one_of_them(nights: Nights) -> None:
     assert [(job["job"], job["deleted"]["rejects"]) for job in both] == [(NAME, 0), ("other.toml", 2)]
 
 
+@pytest.mark.long
 def test_job_at_work_is_left_alone(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(etl.purging, "job_lock", functools.partial(job_lock, patience=0.0))
     nights.file(1)

@@ -184,6 +184,7 @@ def test_policies_hold_and_a_hidden_row_holds_its_key(tenant_job: Job, postgres_
     assert fetch(postgres_url, "SELECT * FROM t ORDER BY id") == [(1, "others", 1), (2, "mine", 2), (4, "mine", 99)]
 
 
+@pytest.mark.long
 @METHODS
 @pytest.mark.parametrize("refused", ["3,others,1", pytest.param("3,mine,100", marks=pytest.mark.long)])
 def test_row_that_a_policy_refuses_ends_the_run_and_nothing_of_it_stays(
