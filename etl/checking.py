@@ -16,6 +16,7 @@ from etl.database import Target, connected, session_factory
 from etl.ledger import ledger_version
 from etl.plans import LoadPlan, chosen_loads, found_sources, planned
 from etl.records import Column, ColumnType
+from etl.showing import shown_url, visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def report_on(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> Ch
     """The same, of plans that are made. Leaves a transaction open in which nothing was written."""
     return CheckReport(
         job=job.name,
-        database=job.database.sqlalchemy_url.render_as_string(hide_password=True),
+        database=shown_url(job.database.sqlalchemy_url),
         server=_server(connection),
         ledger=ledger_version(connection, job.database.ledger_place),
         loads=tuple(_load_report(connection, plan) for plan in plans),
@@ -179,7 +180,7 @@ def report_as_text(report: CheckReport) -> str:
     ]
     for load in report.loads:
         lines += ["", *_load_lines(load), *(_comparison_lines(load) if report.is_verified else ())]
-    return "\n".join([*lines, "", _conclusion(report)])
+    return "\n".join([*map(visible, lines), "", _conclusion(report)])
 
 
 def _conclusion(report: CheckReport) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import datetime as dt
+import errno
 import logging
 import os
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ import click
 from etl import __version__
 from etl.config import Method, read_database, read_job
 from etl.errors import ConfigError, EtlError, Terminated
+from etl.showing import shown_argument, to_json, visible_lines, without_passwords
 
 EXIT_CODES = """
 \b
@@ -34,7 +37,7 @@ Exit codes:
 
 
 class _Commands(click.Group):
-    """The commands: also a usage error is told as JSON on request, and Ctrl-C during the imports is no error."""
+    """The commands: also a usage error and a bug are told in a sentence, and Ctrl-C during the imports is no error."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["etl.as_json"] = "--json" in args
@@ -44,11 +47,32 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except click.UsageError as error:
+            told = click.UsageError(visible_lines(shown_argument(error.format_message())), error.ctx)
             if ctx.meta["etl.as_json"]:
-                _print_usage_error_as_json(error)
-            raise
+                _print_usage_error_as_json(told)
+            raise told from None
         except KeyboardInterrupt as error:
             _exit(143 if isinstance(error, Terminated) else 130, _NOT_STARTED)
+        except Exception as error:
+            if _is_clicks_own(error):
+                raise
+            if ctx.meta["etl.as_json"]:
+                _print_error_as_json(ctx.invoked_subcommand, "", 1, _bug(error))
+            _exit(1, _bug(error))
+
+
+def _moment(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dt.datetime | None:
+    """ISO 8601, in UTC unless it says otherwise, or days back from now."""
+    if value is None:
+        return None
+    try:
+        if value.endswith("d") and value[:-1].isdecimal():
+            return dt.datetime.now(dt.UTC) - dt.timedelta(days=int(value[:-1]))
+        moment = dt.datetime.fromisoformat(value)
+    except (ValueError, OverflowError):
+        allowed = "Give a date such as 2026-01-31, a time such as 2026-01-31T18:00, or an age such as 90d."
+        raise click.BadParameter(f"{value!r} is no moment. {allowed}") from None
+    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
 
 
 @click.group(cls=_Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,13 +117,14 @@ def load(
     try:
         result = execute(read_job(config), Options(only, method, limit, dry_run, rerun), reporter).result
     except EtlError as error:
+        sentence = without_passwords(str(error))
         if as_json:
-            _print_json(error_as_dict(config.name, error.exit_code, str(error)))
-        _exit(error.exit_code, str(error))
+            _print_json(error_as_dict(_job_name(config), error.exit_code, sentence))
+        _exit(error.exit_code, sentence)
     except KeyboardInterrupt as error:
         code = 143 if isinstance(error, Terminated) else 130
         if as_json:
-            _print_json(error_as_dict(config.name, code, _NOT_STARTED))
+            _print_json(error_as_dict(_job_name(config), code, _NOT_STARTED))
         _exit(code, _NOT_STARTED)
     if as_json:
         _print_json(result_as_dict(result))
@@ -173,7 +198,7 @@ def rejects(
 ) -> None:
     """List the rejects of a run, with the place and the reason of each."""
     from etl.checking import read_ledger
-    from etl.ledger import kept_rejects, run_exists
+    from etl.ledger import kept_rejects, rejects_are_purged, run_exists
     from etl.report import rejects_csv, rejects_jsonl, rejects_table
 
     formats: dict[str, Callable[[Iterable[Any]], Iterator[str]]] = {
@@ -186,8 +211,45 @@ def rejects(
         with read_ledger(database) as session:
             if run_id is not None and (session is None or not run_exists(session, run_id)):
                 raise ConfigError(f"There is no run {run_id} in the ledger.", "`etl history` lists the runs.")
+            if session is not None and rejects_are_purged(session, job=job, run_id=run_id):
+                click.echo("etl: The rejects of this run were purged; `etl history` has their number.", err=True)
             kept = kept_rejects(session, job=job, run_id=run_id, load=load_name, phase=phase) if session else iter(())
             _write_lines(formats[format_](kept), output)
+
+
+@main.command()
+@click.argument("config_or_url", metavar="CONFIG|URL")
+@click.option(
+    "--before",
+    callback=_moment,
+    metavar="DATE",
+    help="Runs that ended before this: a date or a time (UTC), or an age such as 90d.",
+)
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="Not the newest N runs of a job.")
+@click.option("--job", "job_name", metavar="NAME", help="Default: the job of CONFIG, or all in the database at URL.")
+@click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+def purge(
+    config_or_url: str, before: dt.datetime | None, keep: int | None, job_name: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Delete the rejects of old runs, and the runs that are not needed to know which files were loaded.
+
+    With --before and --keep, runs to which both apply. No file is loaded again for it: a run that says that a file was
+    loaded stays, without its rejects. A run that can be resumed stays as it is.
+    """
+    from etl.purging import Limits, purge_as_dict, purge_as_text, purge_ledger
+
+    if before is None and keep is None:
+        raise click.UsageError("Give --before DATE, --keep N, or both.")
+    _tell_sigterm()
+    with _told_in_a_sentence(as_json):
+        database, job = read_database(config_or_url)
+        report = purge_ledger(database, job_name or job, Limits(before, keep or 0), dry_run=dry_run)
+        if as_json:
+            _print_json(purge_as_dict(report))
+        else:
+            _print([purge_as_text(report)])
+        _exit(report.exit_code)
 
 
 def _write_lines(lines: Iterator[str], output: Path | None) -> None:
@@ -207,9 +269,10 @@ def _told_in_a_sentence(as_json: bool) -> Iterator[None]:
     try:
         yield
     except EtlError as error:
+        sentence = without_passwords(str(error))
         if as_json:
-            _print_json({"error": str(error), "exit_code": error.exit_code})
-        _exit(error.exit_code, str(error))
+            _print_json({"error": sentence, "exit_code": error.exit_code})
+        _exit(error.exit_code, sentence)
     except KeyboardInterrupt as error:
         _exit(143 if isinstance(error, Terminated) else 130)
 
@@ -218,24 +281,49 @@ _NOT_STARTED = "Stopped before anything was started."
 
 
 def _print_usage_error_as_json(error: click.UsageError) -> None:
-    sentence = error.format_message()
-    if error.ctx is None or error.ctx.command.name != load.name:
-        _print_json({"error": sentence, "exit_code": error.exit_code})
+    command = error.ctx.command.name if error.ctx is not None else None
+    config = error.ctx.params.get("config") if error.ctx is not None else None
+    _print_error_as_json(command, _job_name(config) if config else "", error.exit_code, error.format_message())
+
+
+def _print_error_as_json(command: str | None, job: str, exit_code: int, sentence: str) -> None:
+    if command != load.name:
+        _print_json({"error": sentence, "exit_code": exit_code})
         return
     from etl.report import error_as_dict
 
-    config = error.ctx.params.get("config")
-    _print_json(error_as_dict(config.name if config else "", error.exit_code, sentence))
+    _print_json(error_as_dict(job, exit_code, sentence))
+
+
+def _job_name(config: Path) -> str:
+    return Path(shown_argument(str(config))).name
+
+
+def _is_clicks_own(error: Exception) -> bool:
+    """What click itself turns into an exit code, a broken pipe among it."""
+    is_broken_pipe = isinstance(error, OSError) and error.errno == errno.EPIPE
+    return is_broken_pipe or isinstance(error, click.ClickException | click.Abort | click.exceptions.Exit)
+
+
+def _bug(error: Exception) -> str:
+    """Where an error came from that nobody has foreseen. Its own words are left out: they may hold a value."""
+    package = Path(__file__).parent
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if package in Path(frame.filename).parents]
+    places = " > ".join(f"{Path(frame.filename).relative_to(package)}:{frame.lineno}" for frame in frames)
+    return (
+        f"etl has a bug, or has met what it does not know: {type(error).__qualname__} in {places}. What was committed "
+        "stays, and the same command goes on. Please report this line, with what `etl check` says."
+    )
 
 
 def _exit(code: int, error: str | None = None) -> None:
     if error:
-        click.echo(f"etl: {error}", err=True)
+        click.echo(f"etl: {visible_lines(error)}", err=True)
     sys.exit(code)
 
 
 def _print_json(value: object) -> None:
-    _print([json.dumps(value, ensure_ascii=False)])
+    _print([to_json(value)])
 
 
 def _print(lines: Iterable[str]) -> None:

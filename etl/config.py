@@ -30,6 +30,7 @@ from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from etl.errors import ConfigError
+from etl.showing import shown_argument, without_passwords
 
 Method = Literal["auto", "copy", "bulk", "row"]
 Format = Literal["csv", "parquet"]
@@ -196,7 +197,7 @@ class Load(_Model):
 class Database(_Model):
     """``[database]``: where the tables and the ledger are."""
 
-    url: str
+    url: str = Field(repr=False)  # it may hold a password
     isolation_level: Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] | None = None
     db_schema: str | None = Field(default=None, alias="schema")
     ledger_schema: str = "etl"
@@ -205,12 +206,23 @@ class Database(_Model):
     @classmethod
     def _supported_url(cls, value: str) -> str:
         try:
-            driver = make_url(value).drivername
+            url = make_url(value)
         except (ArgumentError, ValueError):
             # Not chained and not quoted: what could not be parsed may hold a password.
-            driver = ""
-        if driver not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
+            url = URL.create("")
+        if url.drivername not in ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"):
             raise ValueError("a database URL such as sqlite:///shop.db or postgresql://host/name") from None
+        behind_user = value.partition("://")[2].partition(":")[2]
+        if url.password is not None and behind_user.count("@") > 1:
+            # What is behind the first @ of a password would be taken for the host, and shown as such.
+            raise ValueError("a database URL that has an @ in the user name or password as %40")
+        return value
+
+    @field_validator("ledger_schema")
+    @classmethod
+    def _translatable_schema(cls, value: str) -> str:
+        if not value or not {"[", "]", "\0"}.isdisjoint(value):
+            raise ValueError("a schema's name without square brackets, which SQLAlchemy does not take there")
         return value
 
     @property
@@ -245,27 +257,34 @@ def read_job(path: str | os.PathLike[str]) -> Job:
 def read_database(path_or_url: str) -> tuple[Database, str | None]:
     """The database that a command such as ``etl history`` is pointed at, and the job's name if it was by a config.
 
-    Raises ConfigError when it is neither a config file that can be read nor a database URL.
+    ``${NAME}`` in it is taken from the environment, as in a config: an argument can be seen by every user of the
+    machine. Raises ConfigError when it is neither a config file that can be read nor a database URL.
     """
-    if "://" not in path_or_url:
-        job = read_job(path_or_url)
+    missing: list[str] = []
+    text = str(_expand_into(path_or_url, ("database", "url"), missing))
+    if missing:
+        raise ConfigError(f"{missing[0].partition(': ')[2]}.", "Set it, or give a default as in ${NAME:-default}.")
+    if "://" not in text:
+        job = read_job(text)
         return job.database, job.name
     try:
-        return Database(url=path_or_url), None
-    except ValidationError:
-        raise ConfigError(
-            "The database URL cannot be used.", "Give one such as sqlite:///shop.db or postgresql://host/name."
-        ) from None
+        return Database(url=text), None
+    except ValidationError as error:
+        allowed = _allowed(error.errors()[0]).removeprefix("a database URL")
+        raise ConfigError("The database URL cannot be used.", f"Give one{allowed}.") from None
 
 
 def _parse(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise ConfigError(f"There is no config file {file}.", "Give the path of a job's TOML file.") from None
+        raise ConfigError(
+            f"There is no config file {shown_argument(str(file))}.", "Give the path of a job's TOML file."
+        ) from None
     except OSError as error:
         raise ConfigError(
-            f"The config file {file} cannot be read: {error.strerror}.", "Give the path of a job's TOML file."
+            f"The config file {shown_argument(str(file))} cannot be read: {error.strerror}.",
+            "Give the path of a job's TOML file.",
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: byte {error.start} is not UTF-8.", "Save the config as UTF-8 text.") from None
@@ -329,7 +348,8 @@ def _validated(file: Path, content: dict[str, Any]) -> Job:
         errors = list(dict.fromkeys(errors))
         raise ConfigError(_listed(file, errors), "Nothing was started." if len(errors) == 1 else "")
     loads = tuple(load.model_copy(update={"name": _name(load)}) for load in parsed.load)
-    return Job(name=file.name, folder=file.resolve().parent, database=parsed.database, loads=loads)
+    name = os.fsencode(file.name).decode("utf-8", "backslashreplace")  # the ledger takes text only
+    return Job(name=name, folder=file.resolve().parent, database=parsed.database, loads=loads)
 
 
 def _with_defaults(content: dict[str, Any]) -> dict[str, Any]:
@@ -423,6 +443,7 @@ def _allowed(error: Mapping[str, Any]) -> str:
 
 def _shown(value: object) -> str:
     text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    text = without_passwords(text)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

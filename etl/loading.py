@@ -347,8 +347,8 @@ class _RunInProgress:
             self._session.rollback()
             close_run(self._session, self._run, status, sentence)
             result = self._result(status, exit_code)
-        except SQLAlchemyError:
-            logger.debug("the end of the run could not be written down", exc_info=True)
+        except SQLAlchemyError as second:
+            logger.debug("the end of the run could not be written down: %s", type(second).__name__)
         return Execution(replace(result, error=sentence), error)
 
     def _result(self, status: Literal["completed", "failed", "stopped"], exit_code: int) -> RunResult:

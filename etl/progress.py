@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from etl.records import Counts, Reporter
+from etl.showing import visible
 
 Clock = Callable[[], float]
 
@@ -64,7 +65,7 @@ class LogLines:
         self._last = clock()
 
     def load_started(self, name: str, table: str, method: str, reason: str, size: int) -> None:
-        self._tally = _Tally(name, size, self._clock)
+        self._tally = _Tally(visible(name), size, self._clock)
         self._last = self._clock()
         self._stream.write_line(_opening(name, table, method, reason if self._verbose else ""))
 
@@ -93,12 +94,12 @@ class ProgressBar:
 
     def load_started(self, name: str, table: str, method: str, reason: str, size: int) -> None:
         self.load_finished()
-        self._tally = _Tally(name, size, self._clock)
+        self._tally = _Tally(visible(name), size, self._clock)
         if self._verbose:
             self._stream.write_line(_opening(name, table, method, reason))
         self._bar = tqdm(
             total=size or None,
-            desc=_shortened(name, _FULL_NAME),
+            desc=_shortened(self._tally.name, _FULL_NAME),
             unit="B",
             unit_scale=True,
             file=self._stream,
@@ -214,7 +215,7 @@ def _is_terminal(stream: TextIO) -> bool:
 
 def _opening(name: str, table: str, method: str, reason: str) -> str:
     line = f"{name}: loading into {table}, method {method}"
-    return f"{line} ({reason})" if reason else line
+    return visible(f"{line} ({reason})" if reason else line)
 
 
 def _log_line(tally: _Tally) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
-import json
-import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -18,6 +16,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from etl.records import Counts, FileResult, LoadResult, Reject, RejectCount, RunResult, Timing
+from etl.showing import to_json, visible
 
 Row = Sequence[str]
 
@@ -41,10 +40,6 @@ _REJECT_WIDTHS = (16, 36, 12, 28)  # at most; the message takes the rest of the 
 _LINE_WIDTH = 120
 _GAP = "  "
 _REJECTS_AT_ONCE = 500  # looked at together to find the widths of the columns
-
-# json.dumps leaves these as they are: controls that a terminal obeys, line separators, reversals of direction
-# and lone surrogates (which no encoding takes).
-_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class PastRunLike(Protocol):
@@ -182,7 +177,7 @@ def _broken_off(result: RunResult) -> str:
     verb = "failed" if result.status == "failed" else "was stopped"
     if result.dry_run:
         return f"The dry run {verb} before its end."
-    run = _visible(f"Run {result.run_id}") if result.run_id else "The run"
+    run = visible(f"Run {result.run_id}") if result.run_id else "The run"
     # Without loads the ledger could not be asked any more, which does not mean that nothing was committed.
     what = "The counts are what it has committed" if result.loads else "What it has committed stays"
     return f"{run} {verb}. {what}; the same command goes on from there."
@@ -208,7 +203,7 @@ def _load_table(result: RunResult) -> str:
     if len(result.loads) > 1:
         total = ["total"] + [""] * (len(words) - 1)
         rows.append([*total, *_numbers(result.counts, verdicts, result.seconds)])
-    return "\n".join(_aligned(rows, right=range(len(words), len(rows[0]))))
+    return "\n".join(aligned(rows, right=range(len(words), len(rows[0]))))
 
 
 def _numbers(counts: Counts, verdicts: Iterable[str], seconds: float) -> list[str]:
@@ -223,11 +218,11 @@ def _file_notes(result: RunResult) -> str:
         if old:
             them = "it" if old == 1 else "them"
             notes.append(
-                f"{_visible(load.name)}: {_plural(old, 'file')} already loaded before, not loaded again "
+                f"{visible(load.name)}: {_plural(old, 'file')} already loaded before, not loaded again "
                 f"(--rerun loads {them} again)"
             )
         notes += [
-            f"{_visible(load.name)}: {_visible(file.path)} is loaded in part"
+            f"{visible(load.name)}: {visible(file.path)} is loaded in part"
             for file in load.files
             if file.status == "partial"
         ]
@@ -266,8 +261,8 @@ def _reasons(result: RunResult, command: str) -> str:
     if not rows:
         return ""
     headings = ["rejects of", "count", "phase", "reason", "constraint or column", "SQLSTATE"]
-    table = "\n".join(_aligned([headings, *rows], right={1}))
-    return table if result.dry_run else f"{table}\n\nTo see them: {command}"
+    table = "\n".join(aligned([headings, *rows], right={1}))
+    return table if result.dry_run else f"{table}\n\nTo see them: {visible(command)}"
 
 
 def _refuser(rejects: RejectCount | Reject) -> str:
@@ -289,8 +284,8 @@ def history_table(runs: Iterable[PastRunLike]) -> str:
     names = ["started (UTC)", "run", *(["job"] if len(jobs) > 1 else []), "status"]
     rows = [[*names, "duration", "read", "written", "duplicates", "rejected", "files"]]
     rows += [_history_row(run, with_job=len(jobs) > 1) for run in runs]
-    table = "\n".join(_aligned(rows, right=range(len(names), len(rows[0]))))
-    return table if len(jobs) > 1 else f"Runs of {_visible(runs[0].job)}\n\n{table}"
+    table = "\n".join(aligned(rows, right=range(len(names), len(rows[0]))))
+    return table if len(jobs) > 1 else f"Runs of {visible(runs[0].job)}\n\n{table}"
 
 
 def _history_row(run: PastRunLike, *, with_job: bool) -> list[str]:
@@ -377,14 +372,14 @@ def rejects_csv(rejects: Iterable[KeptRejectLike]) -> Iterator[str]:
     for kept in rejects:
         fields = _reject_as_dict(kept)
         if fields["values"] is not None:
-            fields["values"] = _json(fields["values"])
+            fields["values"] = to_json(fields["values"])
         yield _csv_line(list(fields.values()))
 
 
 def rejects_jsonl(rejects: Iterable[KeptRejectLike]) -> Iterator[str]:
     """One JSON object a line, without line ends; the keys and their order are a contract (docs/results.md)."""
     for kept in rejects:
-        yield _json(_reject_as_dict(kept))
+        yield to_json(_reject_as_dict(kept))
 
 
 def _reject_as_dict(kept: KeptRejectLike) -> dict[str, Any]:
@@ -410,7 +405,7 @@ def _reject_row(kept: KeptRejectLike) -> Row:
     reject = kept.reject
     place = f"{kept.file} record {reject.record}" if reject.line is None else f"{kept.file}:{reject.line}"
     cells = (kept.load, place, str(reject.reason), _refuser(reject), reject.message)
-    return tuple(map(_visible, cells))
+    return tuple(map(visible, cells))
 
 
 def _widened(widths: Sequence[int], page: Sequence[Row]) -> tuple[int, ...]:
@@ -436,17 +431,12 @@ def _csv_line(fields: Sequence[object]) -> str:
     return line.getvalue().removesuffix("\r\n")
 
 
-def _json(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
-
-
 # Text in columns
 
 
-def _aligned(rows: Iterable[Row], right: Collection[int]) -> Iterator[str]:
+def aligned(rows: Iterable[Row], right: Collection[int]) -> Iterator[str]:
     """The rows as lines of equally wide columns; those in ``right`` are numbers."""
-    shown = [[_visible(cell) for cell in row] for row in rows]
+    shown = [[visible(cell) for cell in row] for row in rows]
     widths = [max(map(_width, column)) for column in zip(*shown, strict=True)]
     for row in shown:
         cells = (
@@ -454,20 +444,6 @@ def _aligned(rows: Iterable[Row], right: Collection[int]) -> Iterator[str]:
             for index, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         yield _GAP.join(cells).rstrip()
-
-
-def _visible(text: str) -> str:
-    """``text`` with each character that does not print as its code: newlines, escapes, zero widths."""
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else _code(character) for character in text)
-
-
-def _code(character: str) -> str:
-    named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-    number = ord(character)
-    long = f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
-    return named.get(character) or (f"\\x{number:02x}" if number < 0x100 else long)
 
 
 def _width(text: str) -> int:

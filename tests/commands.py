@@ -92,6 +92,7 @@ def call(*arguments: str | Path, stdin: str | bytes = b"", **environment: str) -
 def _ended(exit_code: int, output: bytes, errors: bytes) -> Ended:
     ended = Ended(exit_code, output.decode(), errors.decode())
     assert "Traceback" not in ended.output + ended.errors, ended.errors
+    assert "etl has a bug" not in ended.errors, ended.errors
     return ended
 
 

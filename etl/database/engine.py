@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.sql import quoted_name
 
 from etl.config import Database
 from etl.database.refusals import target_errors
@@ -34,7 +35,7 @@ def database_engine(database: Database, *, read_only: bool = False) -> Engine:
         options["isolation_level"] = database.isolation_level
     engine = create_engine(url, connect_args=_postgresql_arguments(url), hide_parameters=True, **options)
     event.listen(engine, "begin", _constraints_immediate)
-    return engine.execution_options(schema_translate_map={"ledger": database.ledger_schema})
+    return engine.execution_options(schema_translate_map={"ledger": quoted_name(database.ledger_schema, quote=True)})
 
 
 @contextmanager
@@ -71,6 +72,16 @@ def commit_unwaited(session: Session) -> None:
     if session.get_bind().dialect.name == "postgresql":
         session.execute(sa.text("SET LOCAL synchronous_commit TO off"))
     session.commit()
+
+
+def overwrite_what_is_deleted(connection: Connection) -> None:
+    """SQLite leaves a deleted row's bytes in the file until they are needed (sqlite.org/pragma.html, "secure_delete").
+
+    PostgreSQL's go with the next VACUUM, which is not ours to make.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA secure_delete = ON")
+        connection.rollback()
 
 
 def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:

@@ -67,8 +67,7 @@ class CatalogEntry:
 
 def catalog_entry(connection: Connection, table: Table) -> CatalogEntry:
     """Look ``table`` up. Nothing is written."""
-    oid = connection.scalar(_OID.bindparams(sa.bindparam("schema", table.schema, sa.Text), table=table.name))
-    assert oid is not None
+    oid = _oid_of(connection, table.name, table.schema)
     facts = connection.execute(_FACTS, {"oid": oid}).one()
     columns = connection.execute(_COLUMNS, {"oid": oid}).all()
     return CatalogEntry(
@@ -83,6 +82,17 @@ def catalog_entry(connection: Connection, table: Table) -> CatalogEntry:
         may_stage=facts.may_stage,
         may_return=facts.may_read and not facts.relhasrules and not facts.row_security,
     )
+
+
+def has_newline_in_a_foreign_key(connection: Connection, table: str, schema: str | None) -> bool:
+    """Whether the SQL of one of the table's foreign keys has a newline, so in a name."""
+    return bool(connection.scalar(_NEWLINE, {"oid": _oid_of(connection, table, schema)}))
+
+
+def _oid_of(connection: Connection, table: str, schema: str | None) -> int:
+    oid = connection.scalar(_OID.bindparams(sa.bindparam("schema", schema, sa.Text), table=table))
+    assert oid is not None
+    return int(oid)
 
 
 def _screenable(connection: Connection, oid: int) -> Iterator[UniqueKey | Check | ParentKey]:
@@ -119,6 +129,11 @@ _OID = sa.text("""
 SELECT c.oid FROM pg_catalog.pg_class c
 WHERE c.relname = :table AND CASE WHEN :schema IS NULL THEN pg_table_is_visible(c.oid)
       ELSE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = :schema) END
+""")
+
+_NEWLINE = sa.text("""
+SELECT EXISTS (SELECT FROM pg_catalog.pg_constraint
+               WHERE contype = 'f' AND conrelid = :oid AND strpos(pg_get_constraintdef(oid), chr(10)) > 0)
 """)
 
 # tgtype 4: fires on INSERT (src/include/catalog/pg_trigger.h)

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from etl.errors import TargetError, TargetUnavailable
 from etl.records import Reason
+from etl.showing import shown_url, without_passwords
 
 if TYPE_CHECKING:
     import psycopg
@@ -146,7 +147,7 @@ def target_errors(url: URL) -> Iterator[None]:
     except (DBAPIError, sqlite3.Error, _psycopg_error()) as error:
         raise _target_error(error, url) from error
     except SQLAlchemyError as error:
-        raise TargetError(f"{_shown(url)}: {_one_line(str(error), url)}.") from error
+        raise TargetError(f"{shown_url(url)}: {_one_line(str(error), url)}.") from error
 
 
 def _target_error(error: BaseException, url: URL) -> TargetError:
@@ -154,23 +155,28 @@ def _target_error(error: BaseException, url: URL) -> TargetError:
     said = _one_line(fault.message, url)
     state = f" (SQLSTATE {fault.sqlstate})" if fault.sqlstate else ""
     if fault.fate is Fate.RETRY and fault.sqlstate is None and url.get_backend_name() == "postgresql":
-        return TargetUnavailable(f"{_shown(url)} cannot be reached, or was lost: {said}.", _CONNECT)
+        return TargetUnavailable(f"{shown_url(url)} cannot be reached, or was lost: {said}.", _connect(url))
     if fault.fate is Fate.RETRY:
-        return TargetUnavailable(f"{_shown(url)} cannot go on: {said}{state}.", _AGAIN)
+        return TargetUnavailable(f"{shown_url(url)} cannot go on: {said}{state}.", _AGAIN)
     if fault.sqlstate == "42501":
-        return TargetError(f"{_shown(url)}: no permission: {said}{state}.", "Grant it to the role, or use another one.")
-    return TargetError(f"{_shown(url)}: {said}{state}.", _AGAIN)
+        return TargetError(f"{shown_url(url)}: no permission: {said}{state}.", _PERMISSION)
+    return TargetError(f"{shown_url(url)}: {said}{state}.", _AGAIN)
 
 
-_CONNECT = "Check that the server is up, and the url and password; then run the same command again."
+def _connect(url: URL) -> str:
+    verified = str(url.query.get("sslmode", "")).startswith("verify-")
+    named = "that its certificate is for this host and by the authority of sslrootcert"
+    also = f", and {named}" if verified else ""
+    return f"Check that the server is up, and the url and password{also}; then run the same command again."
+
+
+_PERMISSION = (
+    "Grant it to the role, or use another one; where a row level security policy has refused a row, mend the source or "
+    "the policy."
+)
 _AGAIN = "Once that is mended, run the same command again: it goes on after the last commit."
-
-
-def _shown(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
 
 
 def _one_line(message: str, url: URL) -> str:
     """The first line of the driver's words; a password in them, whoever put it there, is not shown."""
-    line = message.strip().partition("\n")[0].rstrip(" .")
-    return line.replace(str(url.password), "***") if url.password else line
+    return without_passwords(message.strip().partition("\n")[0].rstrip(" ."), url)

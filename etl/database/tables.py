@@ -17,11 +17,12 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, Inspector, MetaData, Table, event
 from sqlalchemy.exc import NoSuchTableError
 from sqlalchemy.orm import registry
+from sqlalchemy.sql import quoted_name
 from sqlalchemy.types import NullType
 from sqlalchemy.util import topological
 
 from etl.config import Job, Load
-from etl.database.postgresql import CatalogEntry, catalog_entry
+from etl.database.postgresql import CatalogEntry, catalog_entry, has_newline_in_a_foreign_key
 from etl.database.types import sqlite_column_type
 from etl.errors import ConfigError, TargetMismatch
 from etl.records import Column, ColumnType
@@ -188,14 +189,25 @@ def _reflected(connection: Connection, inspector: Inspector, name: str, schema: 
 
     So SQLAlchemy's own conversion on the way in is left out (``NullType``), but for integers, whose type makes
     an INTEGER PRIMARY KEY generate its values, and reflection stops at this table: its parents are not needed.
+    Every name is quoted: SQLAlchemy takes one that ends in a newline for a plain word.
     """
-    table = Table(name, MetaData(), schema=schema)
+    _refuse_unreadable(connection, name, schema)
+    table = Table(quoted_name(name, quote=True), MetaData(), schema=schema, quote_schema=True)
     event.listen(table, "column_reflect", _without_conversion)
     try:
         inspector.reflect_table(table, include_columns=None, resolve_fks=False)
     except NoSuchTableError:
         raise _no_such_table(inspector, load, name, schema) from None
     return table
+
+
+def _refuse_unreadable(connection: Connection, name: str, schema: str | None) -> None:
+    """SQLAlchemy reads foreign keys off their SQL, and breaks off at a newline in a name."""
+    if connection.dialect.name == "postgresql" and has_newline_in_a_foreign_key(connection, name, schema):
+        raise TargetMismatch(
+            f"A foreign key of {name} has a newline in the name of a table or column, which SQLAlchemy cannot read.",
+            "Rename it, or load into the table through a view.",
+        )
 
 
 def _let_database_fill_in_keys(table: Table) -> None:
@@ -206,6 +218,7 @@ def _let_database_fill_in_keys(table: Table) -> None:
 
 
 def _without_conversion(_inspector: Inspector, _table: Table, column: dict[str, Any]) -> None:
+    column["quote"] = True
     column["info"] = {"type": column["type"]}
     if not isinstance(column["type"], sa.Integer):
         column["type"] = NullType()
@@ -327,8 +340,8 @@ def _parent(key: Any, table: Table, columns: tuple[str, ...]) -> Table:
     known = table.metadata.tables.get(name if schema is None else f"{schema}.{name}")
     if known is not None and set(columns) <= set(known.columns.keys()):
         return known  # of the user's own classes, which is not ours to change, or of another foreign key
-    stubs: list[sa.Column[Any]] = [sa.Column(column) for column in columns]
-    return Table(name, table.metadata, *stubs, schema=schema, extend_existing=True)
+    stubs: list[sa.Column[Any]] = [sa.Column(column, quote=True) for column in columns]
+    return Table(name, table.metadata, *stubs, schema=schema, quote=True, quote_schema=True, extend_existing=True)
 
 
 def _unique_names(connection: Connection, inspector: Inspector, table: Table) -> dict[tuple[str, ...], str]:

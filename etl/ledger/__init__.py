@@ -13,30 +13,39 @@ from etl.ledger.ledger import (
     open_file,
     open_run,
     past_runs,
+    rejects_are_purged,
     run_exists,
 )
 from etl.ledger.locking import job_lock
 from etl.ledger.models import File, RejectedRecord, Run
+from etl.ledger.retention import Forgotten, Retention, count_forgettable, forget_runs, jobs_of, runs_to_forget
 from etl.ledger.schema import ledger_version, upgrade_ledger
 
 __all__ = [
     "File",
+    "Forgotten",
     "KeptReject",
     "PastRun",
     "RejectedRecord",
+    "Retention",
     "Run",
     "SourceIdentity",
     "add_rejects",
     "advance",
     "close_run",
+    "count_forgettable",
     "count_rejects",
     "files_of",
+    "forget_runs",
     "job_lock",
+    "jobs_of",
     "kept_rejects",
     "ledger_version",
     "open_file",
     "open_run",
     "past_runs",
+    "rejects_are_purged",
     "run_exists",
+    "runs_to_forget",
     "upgrade_ledger",
 ]

@@ -214,6 +214,14 @@ def run_exists(session: Session, run_id: str) -> bool:
     return session.get(Run, run_id) is not None
 
 
+def rejects_are_purged(session: Session, *, job: str | None = None, run_id: str | None = None) -> bool:
+    """Whether a run (the newest, if none is named) has counted rejects of which none is kept."""
+    run_id = run_id or _newest_run_id(session, job)
+    counted = session.scalar(sa.select(sa.func.sum(File.rejected)).where(File.run_id == run_id))
+    kept = sa.select(RejectedRecord.id).join(RejectedRecord.file).where(File.run_id == run_id).limit(1)
+    return bool(counted) and session.scalar(kept) is None
+
+
 def _reject(kept: RejectedRecord) -> Reject:
     return Reject(
         record=kept.record,

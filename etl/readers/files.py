@@ -104,7 +104,12 @@ def _add_matches(sources: Sources, seen: set[Path], pattern: str, folder: Path, 
         if identity not in seen:
             seen.add(identity)
             with reading(shown):
-                sources.append(Source(shown, location, location.stat().st_size))
+                sources.append(Source(_as_text(shown), location, location.stat().st_size))
+
+
+def _as_text(path: str) -> str:
+    """A file's name may be any bytes: those that are no UTF-8 are shown as ``\\xNN``, which every database takes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _matches(pattern: str, folder: Path, suffixes: Sequence[str]) -> list[tuple[str, Path]]:

@@ -19,10 +19,12 @@ from etl.records import Cause, Refused
 # so that what the server refuses to read is refused in the loop, for its own row.
 _STAGED_AS_THEY_ARE = BINARY_TYPES - {"text", "character varying", "bpchar", "citext", "json", "jsonb"}
 
+_FUNCTION = """
+CREATE FUNCTION {}() RETURNS TABLE (etl_place int, etl_state text, etl_constraint text, etl_column text,
+                                    etl_message text) LANGUAGE plpgsql AS {}
+"""
 # The EXCEPTION clause names categories: class 23 and class 22 of the SQLSTATEs. Whatever else happens ends the load.
 _LOOP = """
-CREATE FUNCTION {function}() RETURNS TABLE (etl_place int, etl_state text, etl_constraint text, etl_column text,
-                                            etl_message text) LANGUAGE plpgsql AS $settle$
 #variable_conflict use_column
 DECLARE etl_row record;
 BEGIN
@@ -36,7 +38,7 @@ BEGIN
             RETURN NEXT;
         END;
     END LOOP;
-END $settle$
+END
 """
 _BY_CAUSE = """
 SELECT array_agg(etl_place ORDER BY etl_place), etl_state, etl_constraint, etl_column, etl_message
@@ -79,16 +81,14 @@ class ServerSettler:
             for name, type_ in zip(_staged_names(names), self._staged_types(names), strict=True)
         )
         cursor.execute(sql.SQL("CREATE TEMP TABLE {} (etl_ordinal int, {})").format(stage, columns))
-        values = sql.SQL(", ").join(map(self._value, _staged_names(names), names))
-        cursor.execute(
-            sql.SQL(_LOOP).format(
-                function=stage,
-                stage=stage,
-                target=quoted(self.target.table),
-                columns=sql.SQL(", ").join(map(sql.Identifier, names)),
-                values=values,
-            )
+        loop = sql.SQL(_LOOP).format(
+            stage=stage,
+            target=quoted(self.target.table),
+            columns=sql.SQL(", ").join(map(sql.Identifier, names)),
+            values=sql.SQL(", ").join(map(self._value, _staged_names(names), names)),
         )
+        # As a literal: a name may hold any text, so also whatever tag a dollar quote would have.
+        cursor.execute(sql.SQL(_FUNCTION).format(stage, sql.Literal(loop.as_string(cursor))))
 
     def _staged_types(self, names: Sequence[str]) -> list[str]:
         return [self.catalog.types[name] if self._is_staged_as_it_is(name) else "text" for name in names]

@@ -31,7 +31,7 @@ class SqliteTable:
 
     def insert_statement(self, names: Sequence[str], rows: int, ending: str = "") -> str:
         """An INSERT of ``rows`` rows at once."""
-        columns = ", ".join(map(self.quoter.quote, names))
+        columns = ", ".join(map(self.quoter.quote_identifier, names))
         row = f"({', '.join('?' * len(names))})"
         table = self.quoter.format_table(self.target.table)
         return f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * rows)} {ending}".rstrip()
@@ -77,7 +77,7 @@ class SqliteTable:
         if any(type(number) is not int for number in numbers):
             return None
         low, high = window_of(np.array(numbers, dtype=np.int64))
-        column, table = self.quoter.quote(name), self.quoter.format_table(self.target.table)
+        column, table = self.quoter.quote_identifier(name), self.quoter.format_table(self.target.table)
         most = most_of(len(numbers))
         between = f"SELECT {column} FROM {table} WHERE {column} BETWEEN ? AND ? LIMIT ?"
         held = {number for (number,) in self.connection.execute(between, (low, high, most))}
@@ -89,7 +89,8 @@ class SqliteTable:
     def _question(self, names: Sequence[str], count: int) -> str:
         marks = ", ".join("?" * len(names))
         asked = ", ".join(f"({number}, {marks})" for number in range(count))
-        equal = " AND ".join(f"t.{self.quoter.quote(name)} = k.column{at}" for at, name in enumerate(names, start=2))
+        columns = enumerate(map(self.quoter.quote_identifier, names), start=2)
+        equal = " AND ".join(f"t.{column} = k.column{at}" for at, column in columns)
         table = self.quoter.format_table(self.target.table)
         return f"SELECT k.column1 FROM (VALUES {asked}) AS k WHERE EXISTS (SELECT 1 FROM {table} AS t WHERE {equal})"
 
