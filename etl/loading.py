@@ -22,7 +22,9 @@ from etl.config import Job, Load, Method, read_job
 from etl.database import commit_unwaited, connected, session_factory, target_errors
 from etl.errors import DuplicateFound, EtlError, SourceChanged, Terminated
 from etl.ledger import (
+    PATIENCE,
     File,
+    JobLock,
     SourceIdentity,
     add_rejects,
     advance,
@@ -74,6 +76,7 @@ class Options:
     limit: int | None = None
     dry_run: bool = False
     rerun: bool = False
+    wait: float = PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +95,18 @@ def load(
     limit: int | None = None,
     dry_run: bool = False,
     rerun: bool = False,
+    wait: float = PATIENCE,
     reporter: Reporter | None = None,
 ) -> RunResult:
     """Load a job, given as the path of its config file or as what ``read_job`` has made of it.
 
     Everything in the result is committed (``dry_run``: nothing is). An unfinished run of the job is resumed behind
-    its last checkpoint. Raises an EtlError when the run could not be started or did not complete; what was committed
-    by then stays, and the same call goes on behind it.
+    its last checkpoint. Another run of the job that is at work is waited for, ``wait`` seconds at most. Raises an
+    EtlError when the run could not be started or did not complete; what was committed by then stays, and the same
+    call goes on behind it.
     """
     job = path_or_job if isinstance(path_or_job, Job) else read_job(path_or_job)
-    execution = execute(job, Options(only, method, limit, dry_run, rerun), reporter or Silence())
+    execution = execute(job, Options(only, method, limit, dry_run, rerun, wait), reporter or Silence())
     if execution.error is not None:
         raise execution.error
     return execution.result
@@ -110,7 +115,7 @@ def load(
 def execute(job: Job, options: Options, reporter: Reporter) -> Execution:
     """Run a job. An error behind the opening of the run is part of what is given back, one before it is raised."""
     with (
-        prepared(job, chosen_loads(job, options.only), options.method) as preparation,
+        prepared(job, chosen_loads(job, options.only), options, reporter) as preparation,
         executed(preparation, job, options, reporter) as execution,
     ):
         return execution
@@ -121,20 +126,22 @@ class Preparation:
     """What a run needs before anything is written: a connection that holds the job's lock, plans, fingerprints."""
 
     connection: Connection
+    lock: JobLock
     plans: Sequence[LoadPlan]
     fingerprints: Fingerprints
 
 
 @contextmanager
-def prepared(job: Job, loads: Sequence[Load], method: Method | None = None) -> Iterator[Preparation]:
+def prepared(job: Job, loads: Sequence[Load], options: Options, reporter: Reporter) -> Iterator[Preparation]:
     """Find the sources, connect, take the job's lock and make the plans of ``loads``; nothing is written yet."""
     with (
         found_sources(job, loads) as sources,
         Fingerprints([source for load in loads for source in sources[load.name]]) as fingerprints,
         connected(job.database) as connection,
-        job_lock(connection, job.name),
+        job_lock(connection, job.name, options.wait, reporter.waiting) as lock,
     ):
-        yield Preparation(connection, planned(connection, job, loads, sources, method), fingerprints)
+        plans = planned(connection, job, loads, sources, options.method)
+        yield Preparation(connection, lock, plans, fingerprints)
 
 
 @contextmanager
@@ -194,6 +201,8 @@ class _RunInProgress:
         self._session = session
         self._run = open_run(session, job.name, rerun=options.rerun)
         self._run_id = self._run.id  # to be known also when the database does not answer any more
+        if not options.dry_run:
+            preparation.lock.name_run(self._run_id)
         self._started = time.monotonic()
         self._seconds: dict[str, float] = {}
         self._counts: dict[str, Counts] = {}  # of each load, the open transaction's among them

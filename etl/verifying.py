@@ -41,12 +41,13 @@ def verify_job(job: Job, records: int) -> CheckReport:
     where the check finds problems. Raises the EtlError that a load would raise, but limits of rejects and
     duplicates are not looked at.
     """
-    with prepared(job, tuple(map(_without_limits, job.loads))) as preparation:
+    options = Options(limit=records, dry_run=True)
+    with prepared(job, tuple(map(_without_limits, job.loads)), options, Silence()) as preparation:
         report = report_on(preparation.connection, job, preparation.plans)
         preparation.connection.rollback()
         if report.problems:
             return report
-        comparisons = _comparisons(preparation, job, Options(limit=records, dry_run=True))
+        comparisons = _comparisons(preparation, job, options)
         loads = (replace(load, comparison=comparisons.get(load.name)) for load in report.loads)
         return replace(report, loads=tuple(loads), is_verified=True)
 

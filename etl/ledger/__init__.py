@@ -15,12 +15,14 @@ from etl.ledger.ledger import (
     past_runs,
     run_exists,
 )
-from etl.ledger.locking import job_lock
+from etl.ledger.locking import PATIENCE, JobLock, job_lock
 from etl.ledger.models import File, RejectedRecord, Run
 from etl.ledger.schema import ledger_version, upgrade_ledger
 
 __all__ = [
+    "PATIENCE",
     "File",
+    "JobLock",
     "KeptReject",
     "PastRun",
     "RejectedRecord",
