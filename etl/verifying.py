@@ -20,7 +20,7 @@ from etl.ledger import kept_rejects
 from etl.loading import Options, Preparation, executed, prepared
 from etl.plans import LoadPlan
 from etl.progress import Silence
-from etl.readers import stamp
+from etl.readers import Stamp, stamp
 from etl.records import RunResult
 from etl.writers import choose_writer
 
@@ -143,11 +143,11 @@ def _files(plan: LoadPlan) -> list[str]:
     return [source.source.path for source in plan.sources]
 
 
-def _stamps(plans: Sequence[LoadPlan]) -> dict[str, tuple[int, int]]:
+def _stamps(plans: Sequence[LoadPlan]) -> dict[str, Stamp]:
     return {source.source.path: stamp(source.source) for plan in plans for source in plan.sources}
 
 
-def _refuse_changed(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]]) -> None:
+def _refuse_changed(before: Mapping[str, Stamp], after: Mapping[str, Stamp]) -> None:
     changed = [path for path, seen in before.items() if after[path] != seen]
     if changed:
         raise SourceChanged(

@@ -14,6 +14,7 @@ from etl.ledger.ledger import (
     open_run,
     past_runs,
     run_exists,
+    unfinished_files,
 )
 from etl.ledger.locking import PATIENCE, JobLock, job_lock
 from etl.ledger.models import File, RejectedRecord, Run
@@ -40,5 +41,6 @@ __all__ = [
     "open_run",
     "past_runs",
     "run_exists",
+    "unfinished_files",
     "upgrade_ledger",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import fcntl
+import functools
 import getpass
 import json
 import os
@@ -260,7 +261,7 @@ def test_ledger_is_made_once_by_jobs_that_start_together(sqlite_url: str, tmp_pa
     run_sql(sqlite_url, KEYED)
     jobs = [make_job(tmp_path, sqlite_url, name=f"{number}.toml") for number in range(3)]
     with in_background() as start:
-        loaded = [start(lambda job=job: etl.load(job)) for job in jobs]
+        loaded = [start(functools.partial(etl.load, job)) for job in jobs]
         assert sum(run.result(MOST_SECONDS).counts.written for run in loaded) == 3
     assert fetch(sqlite_url, "SELECT count(*) FROM etl_version") == [(1,)]
 
@@ -275,7 +276,7 @@ def wait_for(is_so: Callable[[], bool], other: Future[RunResult]) -> None:
     deadline = time.monotonic() + MOST_SECONDS
     while not is_so():
         assert time.monotonic() < deadline, "it did not happen in time"
-        assert not other.done() or other.result(), "the other has ended"
+        assert not other.done(), f"the other has ended: {other.result()}"
         time.sleep(0.01)
 
 
