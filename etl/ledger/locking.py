@@ -280,11 +280,8 @@ class _FileLock:
 
     def name_run(self, run_id: str) -> None:
         self._owner = replace(self._owner, run_id=run_id)
-        descriptor = os.open(self._path, os.O_WRONLY)
-        try:
-            _write(descriptor, self._owner)
-        finally:
-            os.close(descriptor)
+        with suppress(OSError), open(self._path, "rb+", buffering=0) as file:
+            _write(file.fileno(), self._owner)
 
     def holder(self) -> Holder:
         owner = _read(self._path)
@@ -302,8 +299,9 @@ class _FileLock:
 def _write(descriptor: int, owner: _Owner) -> None:
     """One write, then the rest is cut off: who reads meanwhile finds one or the other, or what cannot be read."""
     content = json.dumps(asdict(owner)).encode()
-    os.pwrite(descriptor, content, 0)
-    os.ftruncate(descriptor, len(content))
+    with suppress(OSError):  # on a full disk the lock is held all the same, by nobody knows whom
+        os.pwrite(descriptor, content, 0)
+        os.ftruncate(descriptor, len(content))
 
 
 def _read(path: str) -> _Owner | None:
