@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import pytest
+from sqlalchemy import make_url
 
+import etl
 from etl.config import Database
 from etl.database import connected
 from etl.ledger import job_lock
+from etl.progress import Silence
 from tests.commands import (
     ITEMS,
     RESULT_KEYS,
     Job,
-    Started,
     call,
     count,
     execute,
@@ -27,69 +28,78 @@ from tests.commands import (
     query,
     wait_until,
 )
+from tests.databases import connect
 
 ROWS = [(number, f"item {number}") for number in range(1, 101)]
 
-# The rows behind the 20th take a while, but for the brake's being released.
-BRAKE_OF_SQLITE = [
+# The rows behind the 20th take a while; with PostgreSQL as long as the brake is held.
+SLOW_ON_SQLITE = [
     "CREATE TABLE brake (n INTEGER)",
-    "CREATE TRIGGER slowly BEFORE INSERT ON items WHEN new.id > 20 AND EXISTS (SELECT 1 FROM brake) BEGIN"
+    f"INSERT INTO brake VALUES {', '.join(['(1)'] * 30)}",
+    "CREATE TRIGGER slowly BEFORE INSERT ON items WHEN new.id > 20 BEGIN"
     " SELECT count(*) FROM brake a, brake b, brake c, brake d; END",
-    f"INSERT INTO brake VALUES {', '.join(['(1)'] * 60)}",
 ]
-BRAKE_OF_POSTGRESQL = [
+SLOW_ON_POSTGRESQL = [
     "CREATE TABLE brake (n INTEGER)",
     "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS"
-    " 'BEGIN IF new.id > 20 AND EXISTS (SELECT FROM brake) THEN PERFORM pg_sleep(2); END IF; RETURN new; END'",
+    " 'BEGIN IF new.id > 20 THEN PERFORM FROM brake; END IF; RETURN new; END'",
     "CREATE TRIGGER slowly BEFORE INSERT ON items FOR EACH ROW EXECUTE FUNCTION slow()",
-    "INSERT INTO brake VALUES (1)",
 ]
-
-
-@pytest.fixture
-def braked_job(tmp_path: Path, database_url: str) -> Job:
-    brake = BRAKE_OF_POSTGRESQL if is_postgresql(database_url) else BRAKE_OF_SQLITE
-    job = items_job(tmp_path, database_url, ITEMS, *brake)
-    job.write("items.csv", items_csv(ROWS))
-    job.configure('source = "items.csv"\ntable = "items"\ncommit_every = 10\nmethod = "row"')
-    return job
 
 
 @contextlib.contextmanager
-def at_work_behind_twenty_rows(job: Job) -> Iterator[Started]:
-    """A run with 20 rows committed; on PostgreSQL the server is asleep in its 21st."""
-    with job.started() as run:
-        wait_until(lambda: count(job.url, "items") == 20)
-        if is_postgresql(job.url):
-            asleep = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()"
-            wait_until(lambda: query(job.url, asleep) == [(1,)])
-        yield run
+def brake(url: str) -> Iterator[Callable[[], None]]:
+    """What a run waits for behind its 20th row, until the call of what it gives."""
+    if not is_postgresql(url):
+        yield lambda: execute(url, "DROP TRIGGER slowly")
+        return
+    with connect(make_url(url)) as connection:
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE brake")
+        yield lambda: connection.execute("COMMIT") and None
 
 
-def test_same_command_goes_on_at_once_where_the_run_was_killed(braked_job):
-    """The killed run's connection to PostgreSQL has the lock for two seconds yet, and is waited for."""
-    job = braked_job
-    with at_work_behind_twenty_rows(job) as run:
+def test_same_command_goes_on_at_once_where_the_run_was_killed(tmp_path, database_url, monkeypatch):
+    """The killed run's connection to PostgreSQL has the lock as long as its statement, and is waited for."""
+    slow = SLOW_ON_POSTGRESQL if is_postgresql(database_url) else SLOW_ON_SQLITE
+    job = items_job(tmp_path, database_url, ITEMS, *slow)
+    job.write("items.csv", items_csv(ROWS))
+    job.configure('source = "items.csv"\ntable = "items"\ncommit_every = 10\nmethod = "row"')
+    monkeypatch.setenv("TEST_DATABASE_URL", database_url)
+    told: list[str] = []
+
+    with brake(database_url) as release, job.started() as run:
+        wait_until(lambda: count(database_url, "items") == 20)
+        if is_postgresql(database_url):
+            wait_until(lambda: query(database_url, "SELECT count(*) FROM pg_locks WHERE NOT granted") == [(1,)])
         refused = job.call("load", "--wait", "0", "--json")
         run.process.kill()
         run.process.wait()
-        if is_postgresql(job.url):
-            execute(job.url, "DELETE FROM brake")
+        if is_postgresql(database_url):
+            resumed = etl.load(job.config, reporter=Waiting(lambda sentence: (told.append(sentence), release())))
         else:
-            execute(job.url, "DROP TRIGGER slowly")
-        resumed = job.call("load", "--json")
+            release()
+            resumed = etl.load(job.config, reporter=Waiting(told.append))
 
-    ((run_id,),) = query(job.url, f"SELECT id FROM {ledger(job.url, 'etl_run')}")
+    ((run_id,),) = query(database_url, f"SELECT id FROM {ledger(database_url, 'etl_run')}")
+    at_work = f"Another run of job.toml is at work on this database: run {run_id}, since "
     assert refused.exit_code == 5
-    assert refused.result["error"].startswith(f"Another run of job.toml is at work on this database: run {run_id}, ")
-    if is_postgresql(job.url):
-        assert resumed.errors.startswith(f"Another run of job.toml is at work on this database: run {run_id}, since ")
-        assert ". Waiting for it to end, for 5 s at most.\n" in resumed.errors
+    assert refused.result["error"].startswith(at_work)
+    if is_postgresql(database_url):
+        assert told[0].startswith(at_work)
+        assert told[0].endswith(". Waiting for it to end, for 5 s at most.")
     else:
         assert f"(process {run.process.pid})" in refused.result["error"]
-        assert "Another run" not in resumed.errors
-    assert (resumed.exit_code, resumed.result["run_id"], resumed.result["written"]) == (0, run_id, 100)
-    assert query(job.url, "SELECT id, name FROM items ORDER BY id") == ROWS
+        assert told == []
+    assert (resumed.run_id, resumed.counts.written) == (run_id, 100)
+    assert query(database_url, "SELECT id, name FROM items ORDER BY id") == ROWS
+
+
+class Waiting(Silence):
+    """Hands on what it is told of a wait."""
+
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        self.waiting = tell  # type: ignore[method-assign, assignment]
 
 
 def ends_the_wait(job: Job, number: signal.Signals) -> int:
@@ -112,12 +122,22 @@ def ends_the_wait(job: Job, number: signal.Signals) -> int:
     return ended.exit_code
 
 
-def test_130_when_sigint_ends_the_wait(tmp_path, sqlite_url):
-    assert ends_the_wait(items_job(tmp_path, sqlite_url), signal.SIGINT) == 130
+SIGNALS = pytest.mark.parametrize(
+    ("number", "exit_code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143)],
+    ids=["130 by SIGINT", "143 by SIGTERM"],
+)
 
 
-def test_143_when_sigterm_ends_the_wait(tmp_path, postgres_url):
-    assert ends_the_wait(items_job(tmp_path, postgres_url), signal.SIGTERM) == 143
+@SIGNALS
+def test_a_signal_ends_the_wait(tmp_path, sqlite_url, number, exit_code):
+    assert ends_the_wait(items_job(tmp_path, sqlite_url), number) == exit_code
+
+
+@pytest.mark.long
+@SIGNALS
+def test_a_signal_ends_the_wait_for_a_lock_of_postgresql(tmp_path, postgres_url, number, exit_code):
+    assert ends_the_wait(items_job(tmp_path, postgres_url), number) == exit_code
 
 
 def test_quiet_waits_without_a_word(tmp_path, sqlite_url):
