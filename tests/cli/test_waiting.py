@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import make_url
@@ -47,6 +48,10 @@ SLOW_ON_POSTGRESQL = [
 ]
 
 
+def commit(connection: Any) -> None:
+    connection.execute("COMMIT")
+
+
 @contextlib.contextmanager
 def brake(url: str) -> Iterator[Callable[[], None]]:
     """What a run waits for behind its 20th row, until the call of what it gives."""
@@ -56,7 +61,7 @@ def brake(url: str) -> Iterator[Callable[[], None]]:
     with connect(make_url(url)) as connection:
         connection.execute("BEGIN")
         connection.execute("LOCK TABLE brake")
-        yield lambda: connection.execute("COMMIT") and None
+        yield lambda: commit(connection)
 
 
 def test_same_command_goes_on_at_once_where_the_run_was_killed(tmp_path, database_url, monkeypatch):
