@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from etl.accounting import check_reject_limit, counts_of, reasons_of, rejects_of
 from etl.config import Job, Load, Method, read_job
 from etl.database import commit_unwaited, connected, session_factory, target_errors
-from etl.errors import DuplicateFound, EtlError, SourceChanged, SourceError, Terminated
+from etl.errors import DuplicateFound, EtlError, SourceChanged, SourceError, Terminated, TooManyRejects
 from etl.ledger import (
     PATIENCE,
     File,
@@ -278,7 +278,7 @@ class _RunInProgress:
             return
         try:
             self._load_file(plan, planned_source, file, watch)
-        except ZeroDivisionError:  # of what was read while it was written to, at worst
+        except (SourceError, TooManyRejects):  # of what was read while it was written to, at worst
             self._require_unchanged(watch, file)
             raise
         if plan.load.commit_every == "file":
