@@ -90,6 +90,14 @@ def main() -> None:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read N records of each source.")
 @click.option("--dry-run", is_flag=True, help="Do it all in a transaction that is rolled back.")
 @click.option("--rerun", is_flag=True, help="Load sources again that were loaded before.")
+@click.option(
+    "--wait",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    metavar="SECONDS",
+    help="Wait so long at most for another run of this job to end.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 @click.option("--progress/--no-progress", default=None, help="Default: on a terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more: why a method was chosen, what it cost.")
@@ -101,6 +109,7 @@ def load(
     limit: int | None,
     dry_run: bool,
     rerun: bool,
+    wait: int,
     as_json: bool,
     progress: bool | None,
     verbose: bool,
@@ -115,7 +124,7 @@ def load(
     _tell_sigterm()
     reporter = choose_reporter(show=progress, quiet=quiet, verbose=verbose, stream=sys.stderr)
     try:
-        result = execute(read_job(config), Options(only, method, limit, dry_run, rerun), reporter).result
+        result = execute(read_job(config), Options(only, method, limit, dry_run, rerun, wait), reporter).result
     except EtlError as error:
         sentence = without_passwords(str(error))
         if as_json:

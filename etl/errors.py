@@ -3,7 +3,7 @@
     EtlError                    exit 1
     ├─ ConfigError              exit 2, nothing was started
     ├─ SourceError              exit 1
-    │  └─ SourceChanged         the content is not what the checkpoint was made from
+    │  └─ SourceChanged         the content is not what it was at the checkpoint, or when it was begun to be read
     ├─ TargetError              exit 1
     │  ├─ TargetMismatch        the table is not what the load needs
     │  ├─ TargetUnavailable     no connection, or it was lost
@@ -46,7 +46,12 @@ class SourceError(EtlError):
 
 
 class SourceChanged(SourceError):
-    """A resume found other content than the checkpoint was made from."""
+    """A source has other content than the checkpoint was made from, or changed while it was read."""
+
+    RESTORE: ClassVar[str] = (
+        "Put the former file back and run the same command again, "
+        "or begin a new run with --rerun, which loads all files from their start."
+    )
 
 
 class TargetError(EtlError):

@@ -20,9 +20,11 @@ from sqlalchemy.orm import Session
 from etl.accounting import check_reject_limit, counts_of, reasons_of, rejects_of
 from etl.config import Job, Load, Method, read_job
 from etl.database import commit_unwaited, connected, session_factory, target_errors
-from etl.errors import DuplicateFound, EtlError, SourceChanged, Terminated
+from etl.errors import DuplicateFound, EtlError, SourceChanged, SourceError, Terminated, TooManyRejects
 from etl.ledger import (
+    PATIENCE,
     File,
+    JobLock,
     SourceIdentity,
     add_rejects,
     advance,
@@ -32,6 +34,7 @@ from etl.ledger import (
     job_lock,
     open_file,
     open_run,
+    unfinished_files,
     upgrade_ledger,
 )
 from etl.mapping import map_records
@@ -39,10 +42,10 @@ from etl.plans import LoadPlan, SourcePlan, chosen_loads, found_sources, planned
 from etl.progress import Silence
 from etl.readers import (
     Fingerprints,
+    Watch,
     in_pieces,
     open_reader,
     prefetching,
-    stamp,
     up_to,
 )
 from etl.records import (
@@ -73,6 +76,7 @@ class Options:
     limit: int | None = None
     dry_run: bool = False
     rerun: bool = False
+    wait: float = PATIENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +95,18 @@ def load(
     limit: int | None = None,
     dry_run: bool = False,
     rerun: bool = False,
+    wait: float = PATIENCE,
     reporter: Reporter | None = None,
 ) -> RunResult:
     """Load a job, given as the path of its config file or as what ``read_job`` has made of it.
 
     Everything in the result is committed (``dry_run``: nothing is). An unfinished run of the job is resumed behind
-    its last checkpoint. Raises an EtlError when the run could not be started or did not complete; what was committed
-    by then stays, and the same call goes on behind it.
+    its last checkpoint. Another run of the job that is at work is waited for, ``wait`` seconds at most. Raises an
+    EtlError when the run could not be started or did not complete; what was committed by then stays, and the same
+    call goes on behind it.
     """
     job = path_or_job if isinstance(path_or_job, Job) else read_job(path_or_job)
-    execution = execute(job, Options(only, method, limit, dry_run, rerun), reporter or Silence())
+    execution = execute(job, Options(only, method, limit, dry_run, rerun, wait), reporter or Silence())
     if execution.error is not None:
         raise execution.error
     return execution.result
@@ -109,7 +115,7 @@ def load(
 def execute(job: Job, options: Options, reporter: Reporter) -> Execution:
     """Run a job. An error behind the opening of the run is part of what is given back, one before it is raised."""
     with (
-        prepared(job, chosen_loads(job, options.only), options.method) as preparation,
+        prepared(job, chosen_loads(job, options.only), options, reporter) as preparation,
         executed(preparation, job, options, reporter) as execution,
     ):
         return execution
@@ -120,20 +126,22 @@ class Preparation:
     """What a run needs before anything is written: a connection that holds the job's lock, plans, fingerprints."""
 
     connection: Connection
+    lock: JobLock
     plans: Sequence[LoadPlan]
     fingerprints: Fingerprints
 
 
 @contextmanager
-def prepared(job: Job, loads: Sequence[Load], method: Method | None = None) -> Iterator[Preparation]:
+def prepared(job: Job, loads: Sequence[Load], options: Options, reporter: Reporter) -> Iterator[Preparation]:
     """Find the sources, connect, take the job's lock and make the plans of ``loads``; nothing is written yet."""
     with (
         found_sources(job, loads) as sources,
         Fingerprints([source for load in loads for source in sources[load.name]]) as fingerprints,
         connected(job.database) as connection,
-        job_lock(connection, job.name),
+        job_lock(connection, job.name, options.wait, reporter.waiting) as lock,
     ):
-        yield Preparation(connection, planned(connection, job, loads, sources, method), fingerprints)
+        plans = planned(connection, job, loads, sources, options.method)
+        yield Preparation(connection, lock, plans, fingerprints)
 
 
 @contextmanager
@@ -193,6 +201,8 @@ class _RunInProgress:
         self._session = session
         self._run = open_run(session, job.name, rerun=options.rerun)
         self._run_id = self._run.id  # to be known also when the database does not answer any more
+        if not options.dry_run:
+            preparation.lock.name_run(self._run_id)
         self._started = time.monotonic()
         self._seconds: dict[str, float] = {}
         self._counts: dict[str, Counts] = {}  # of each load, the open transaction's among them
@@ -206,6 +216,8 @@ class _RunInProgress:
         try:
             with target_errors(self._session.connection().engine.url):
                 for plan in self._plans:
+                    self._require_unfinished(plan)
+                for plan in self._plans:
                     self._load_sources(plan)
                 self._commit()
         except EtlError as error:
@@ -215,6 +227,23 @@ class _RunInProgress:
             sentence = f"Stopped by {name}; the open transaction was rolled back. Run the same command again to go on."
             return self._broken_off("stopped", error, code, sentence)
         return self._completed()
+
+    def _require_unfinished(self, plan: LoadPlan) -> None:
+        """A source that is committed in part and is not found any more would stay so, and nobody would know."""
+        for file in unfinished_files(self._session, self._run):
+            if (file.load, file.table) == (plan.load.name, plan.target.name) and not self._is_found(plan, file):
+                raise SourceError(
+                    f"{file.path} is not found any more, and {file.record:,} of its records were committed "
+                    f"(run {self._run_id}); nothing more was loaded.",
+                    SourceChanged.RESTORE,
+                )
+
+    def _is_found(self, plan: LoadPlan, file: File) -> bool:
+        """Under its name, whatever is in it now, or its content under another name."""
+        sources = [planned_source.source for planned_source in plan.sources]
+        return any(source.path == file.path for source in sources) or any(
+            self._fingerprints.of(source).sha256 == file.sha256 for source in sources if source.size == file.size
+        )
 
     def _load_sources(self, plan: LoadPlan) -> None:
         started = time.monotonic()
@@ -237,7 +266,7 @@ class _RunInProgress:
 
     def _load_source(self, plan: LoadPlan, planned_source: SourcePlan) -> None:
         source = planned_source.source
-        before = stamp(source)
+        watch = Watch(source)
         identity = self._identity(plan, planned_source)
         file = open_file(self._session, self._run, identity, plan.choice.writer.method, rerun=self._options.rerun)
         if file is None:
@@ -246,12 +275,11 @@ class _RunInProgress:
         if file is None or file.status == "loaded":
             self._reporter.records_done(source.size, Counts())
             return
-        self._load_file(plan, planned_source, file)
-        if stamp(source) != before:
-            raise SourceChanged(
-                f"{source.path} was written to while it was read; the open transaction was rolled back.",
-                "Run the same command again when the file is complete.",
-            )
+        try:
+            self._load_file(plan, planned_source, file, watch)
+        except (SourceError, TooManyRejects):  # of what was read while it was written to, at worst
+            self._require_unchanged(watch, file)
+            raise
         if plan.load.commit_every == "file":
             is_last = planned_source is plan.sources[-1]
             check_reject_limit(plan.load, self._counts[plan.load.name], self._reasons, is_complete=is_last)
@@ -262,7 +290,7 @@ class _RunInProgress:
         path = planned_source.source.path
         return SourceIdentity(plan.load.name, plan.target.name, path, content.size, content.sha256)
 
-    def _load_file(self, plan: LoadPlan, planned_source: SourcePlan, file: File) -> None:
+    def _load_file(self, plan: LoadPlan, planned_source: SourcePlan, file: File, watch: Watch) -> None:
         goal = None if self._options.limit is None else file.record + self._options.limit
         passed = _Passed(time.monotonic(), file.position, Counts())
         with prefetching(self._ready_pieces(plan, planned_source, file, goal)) as pieces:
@@ -271,11 +299,17 @@ class _RunInProgress:
                 self._reporter.records_done(records.consumed - passed.consumed, counts)
                 passed = replace(passed, end=records.end, counts=passed.counts + counts, consumed=records.consumed)
                 if self._open_rows == plan.load.commit_every:
+                    self._require_unchanged(watch, file)
                     passed = self._advance(file, passed)
                     self._commit()
+        self._require_unchanged(watch, file)
         self._advance(file, passed)
         if goal is None or file.record < goal:
             file.status = "loaded"
+
+    def _require_unchanged(self, watch: Watch, file: File) -> None:
+        """Before each commit, and at the end: what is committed was read from the content of the fingerprint."""
+        watch.require_unchanged(0 if self._options.dry_run else file.record)
 
     def _advance(self, file: File, passed: _Passed) -> _Passed:
         """Set the checkpoint forward, once for all pieces of a transaction; what is passed begins anew behind it."""
@@ -299,7 +333,13 @@ class _RunInProgress:
     ) -> Iterator[RecordBatch]:
         """The record batches behind the checkpoint, as large as the writer wants them, cut where a transaction will be
         full or the limit is reached."""
-        reader = open_reader(planned_source.source, plan.load, planned_source.format)
+        source = planned_source.source
+        reader = open_reader(source, plan.load, planned_source.format)
+        if not reader.schema.equals(planned_source.schema):
+            raise SourceChanged(
+                f"{source.path} has other columns than when the run began; the open transaction was rolled back.",
+                "Run the same command again.",
+            )
         batches = reader.batches(file.position, planned_source.mapping.source_columns)
         if goal is not None:
             batches = up_to(goal, batches)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import pyarrow as pa
 from sqlalchemy import Connection
 
 from etl.config import Format, Job, Load, Method
@@ -23,10 +24,11 @@ from etl.writers import Choice, choose_writer
 
 @dataclass(frozen=True, slots=True)
 class SourcePlan:
-    """One source of a load: its format, and how its columns become the target's."""
+    """One source of a load: its format, and how its columns, which are ``schema``, become the target's."""
 
     source: Source
     format: Format
+    schema: pa.Schema
     mapping: Plan
 
 
@@ -92,7 +94,7 @@ def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
     format_ = load.format or format_of(source.location if source.path != "-" else "standard input")
     schema = open_reader(source, load, format_).schema
     try:
-        return SourcePlan(source, format_, plan_mapping(schema, target.columns, load))
+        return SourcePlan(source, format_, schema, plan_mapping(schema, target.columns, load))
     except SourceError as error:
         hint = _delimiter_hint(schema.names) if format_ == "csv" else ""
         raise SourceError(f"{source.path}: {error.problem}", f"{hint}{error.remedy}") from error

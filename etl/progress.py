@@ -38,6 +38,9 @@ def choose_reporter(*, show: bool | None, quiet: bool, verbose: bool, stream: Te
 class Silence:
     """Tells nobody anything."""
 
+    def waiting(self, sentence: str) -> None:
+        pass
+
     def load_started(self, name: str, table: str, method: str, reason: str, size: int) -> None:
         pass
 
@@ -63,6 +66,9 @@ class LogLines:
         self._clock = clock
         self._tally = _Tally("", 0, clock)
         self._last = clock()
+
+    def waiting(self, sentence: str) -> None:
+        self._stream.write_line(sentence)
 
     def load_started(self, name: str, table: str, method: str, reason: str, size: int) -> None:
         self._tally = _Tally(visible(name), size, self._clock)
@@ -91,6 +97,9 @@ class ProgressBar:
         self._clock = clock
         self._tally = _Tally("", 0, clock)
         self._bar: tqdm[Any] | None = None
+
+    def waiting(self, sentence: str) -> None:
+        self._stream.write_line(sentence)
 
     def load_started(self, name: str, table: str, method: str, reason: str, size: int) -> None:
         self.load_finished()

@@ -379,6 +379,9 @@ class RunResult:
 class Reporter(Protocol):
     """Who is told how a run goes on: a progress bar, log lines, or nobody."""
 
+    def waiting(self, sentence: str) -> None:
+        """The run waits, before it begins; ``sentence`` says for whom, and for how long at most."""
+
     def load_started(self, name: str, table: str, method: str, reason: str, size: int) -> None:
         """A load begins: its sources hold ``size`` bytes in all; ``reason`` says why ``method`` was chosen."""
 

@@ -20,7 +20,7 @@ from etl.ledger import kept_rejects
 from etl.loading import Options, Preparation, executed, prepared
 from etl.plans import LoadPlan
 from etl.progress import Silence
-from etl.readers import stamp
+from etl.readers import Stamp, stamp
 from etl.records import RunResult
 from etl.writers import choose_writer
 
@@ -41,12 +41,13 @@ def verify_job(job: Job, records: int) -> CheckReport:
     where the check finds problems. Raises the EtlError that a load would raise, but limits of rejects and
     duplicates are not looked at.
     """
-    with prepared(job, tuple(map(_without_limits, job.loads))) as preparation:
+    options = Options(limit=records, dry_run=True)
+    with prepared(job, tuple(map(_without_limits, job.loads)), options, Silence()) as preparation:
         report = report_on(preparation.connection, job, preparation.plans)
         preparation.connection.rollback()
         if report.problems:
             return report
-        comparisons = _comparisons(preparation, job, Options(limit=records, dry_run=True))
+        comparisons = _comparisons(preparation, job, options)
         loads = (replace(load, comparison=comparisons.get(load.name)) for load in report.loads)
         return replace(report, loads=tuple(loads), is_verified=True)
 
@@ -142,11 +143,11 @@ def _files(plan: LoadPlan) -> list[str]:
     return [source.source.path for source in plan.sources]
 
 
-def _stamps(plans: Sequence[LoadPlan]) -> dict[str, tuple[int, int]]:
+def _stamps(plans: Sequence[LoadPlan]) -> dict[str, Stamp]:
     return {source.source.path: stamp(source.source) for plan in plans for source in plan.sources}
 
 
-def _refuse_changed(before: Mapping[str, tuple[int, int]], after: Mapping[str, tuple[int, int]]) -> None:
+def _refuse_changed(before: Mapping[str, Stamp], after: Mapping[str, Stamp]) -> None:
     changed = [path for path, seen in before.items() if after[path] != seen]
     if changed:
         raise SourceChanged(

@@ -15,15 +15,18 @@ from etl.ledger.ledger import (
     past_runs,
     rejects_are_purged,
     run_exists,
+    unfinished_files,
 )
-from etl.ledger.locking import job_lock
+from etl.ledger.locking import PATIENCE, JobLock, job_lock
 from etl.ledger.models import File, RejectedRecord, Run
 from etl.ledger.retention import Forgotten, Retention, count_forgettable, forget_runs, jobs_of, runs_to_forget
 from etl.ledger.schema import ledger_version, upgrade_ledger
 
 __all__ = [
+    "PATIENCE",
     "File",
     "Forgotten",
+    "JobLock",
     "KeptReject",
     "PastRun",
     "RejectedRecord",
@@ -47,5 +50,6 @@ __all__ = [
     "rejects_are_purged",
     "run_exists",
     "runs_to_forget",
+    "unfinished_files",
     "upgrade_ledger",
 ]

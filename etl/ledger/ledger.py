@@ -252,11 +252,32 @@ def _newest_file(session: Session, run: Run, source: SourceIdentity, *where: sa.
 
 def _refuse_changed(session: Session, run: Run, source: SourceIdentity) -> None:
     earlier = _newest_file(session, run, source, File.path == source.path)
-    if earlier is not None and earlier.status == "partial" and earlier.record:
-        raise SourceChanged(
-            f"{source.path} has changed since {earlier.record:,} of its records were committed (run {earlier.run_id}).",
-            "Put the former file back and run the same command again, or load all of the new one with --rerun.",
-        )
+    if earlier is None or earlier.status != "partial" or not earlier.record:
+        return
+    if _is_gone_on_with(session, earlier):
+        return
+    name = "Standard input" if source.path == "-" else source.path
+    sizes = f", from {earlier.size:,} to {source.size:,} bytes" if source.size != earlier.size else ""
+    raise SourceChanged(
+        f"{name} has changed since {earlier.record:,} of its records were committed (run {earlier.run_id}){sizes}.",
+        SourceChanged.RESTORE,
+    )
+
+
+def unfinished_files(session: Session, run: Run) -> list[File]:
+    """The sources of which ``run`` has committed some records and not all, and that nothing has gone on with since."""
+    return [
+        file
+        for file in files_of(session, run)
+        if file.status == "partial" and file.record and not _is_gone_on_with(session, file)
+    ]
+
+
+def _is_gone_on_with(session: Session, file: File) -> bool:
+    """Whether the same content was found under another name and read on: a file that was renamed."""
+    same = (getattr(File, name) == getattr(file, name) for name in ("job", "load", "table", "size", "sha256"))
+    newer = sa.select(File.id).where(File.id > file.id, *same).limit(1)
+    return session.scalar(newer) is not None
 
 
 def _new_file(session: Session, run: Run, source: SourceIdentity, method: str, start: Position) -> File:

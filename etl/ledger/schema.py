@@ -39,6 +39,8 @@ def upgrade_ledger(connection: Connection, schema: str | None) -> None:
         return
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        if _is_made_meanwhile(connection, schema):
+            return
     version = ledger_version(connection, schema)  # again: another run may have been there while we waited
     if version is not None and version > HEAD:
         raise TargetMismatch(
@@ -50,6 +52,17 @@ def upgrade_ledger(connection: Connection, schema: str | None) -> None:
         _run_steps(connection, schema)
     else:
         _create_tables(connection, schema)
+
+
+def _is_made_meanwhile(connection: Connection, schema: str | None) -> bool:
+    """Whether another run has made the ledger while we waited, in a transaction that cannot see it.
+
+    From REPEATABLE READ on, a transaction reads the catalog's tables as they were when it began, while the functions
+    that look a name up, and the statements that use it, find what is there now.
+    """
+    name = connection.dialect.identifier_preparer.format_table(sa.table(VERSION_TABLE, schema=schema))
+    is_there = connection.scalar(sa.text("SELECT to_regclass(:name) IS NOT NULL"), {"name": name})
+    return bool(is_there) and not sa.inspect(connection).has_table(VERSION_TABLE, schema)
 
 
 def _create_schema(connection: Connection, schema: str | None) -> None:

@@ -6,16 +6,19 @@ import re
 
 from etl.config import Format, Load
 from etl.readers.csv import CsvReader
-from etl.readers.files import Source, Sources, find_sources, format_of, stamp
+from etl.readers.files import Source, Sources, Stamp, find_sources, format_of, stamp
 from etl.readers.fingerprints import Fingerprints
 from etl.readers.prefetch import prefetching
 from etl.readers.rebatch import in_pieces, up_to
+from etl.readers.watching import Watch
 from etl.records import Reader
 
 __all__ = [
     "Fingerprints",
     "Source",
     "Sources",
+    "Stamp",
+    "Watch",
     "find_sources",
     "format_of",
     "in_pieces",

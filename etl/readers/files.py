@@ -190,14 +190,33 @@ def fingerprint(source: Source, is_stopped: Callable[[], bool] = lambda: False) 
     return Fingerprint(size, digest.hexdigest())
 
 
-Stamp = tuple[int, int]
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the file system says of a file: another one in its place, or another time or size, is a change."""
+
+    device: int
+    inode: int
+    size: int
+    changed_at: int  # nanoseconds
 
 
 def stamp(source: Source) -> Stamp:
-    """Size and time of the last change, to see whether a file is written to. Raises SourceError when it is gone."""
+    """What the file system says of a source now. Raises SourceError when it is gone."""
     with reading(source.path):
-        status = source.location.stat()
-        return status.st_size, status.st_mtime_ns
+        return _stamp(source.location)
+
+
+def stamp_if_there(source: Source) -> Stamp | None:
+    """The same; None when it is gone."""
+    try:
+        return _stamp(source.location)
+    except FileNotFoundError:
+        return None
+
+
+def _stamp(location: Path) -> Stamp:
+    status = location.stat()
+    return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def format_of(path: str | Path) -> Literal["csv", "parquet"]:
@@ -286,7 +305,7 @@ def reading(shown: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise SourceError(f"There is no file {shown}.", "Correct the path in `source`.") from error
+        raise SourceError(f"There is no file {shown}.", "Put it there, or correct `source`.") from error
     except IsADirectoryError as error:
         raise SourceError(f"{shown} is a folder, not a file.", "Name a file, or a glob of files.") from error
     except PermissionError as error:

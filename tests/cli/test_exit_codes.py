@@ -206,7 +206,7 @@ def test_5_when_another_run_of_the_job_is_at_work_even_in_a_long_transaction(slo
     assert is_still_at_work, "the first run has to be slower than this"
     result = assert_one_json_object(second, 5, "failed")
     assert str(result["error"]).startswith("Another run of job.toml is at work on this database")
-    assert str(result["error"]).endswith("Wait until it has ended.")
+    assert str(result["error"]).endswith("Wait until it has ended, or give --wait SECONDS to wait here.")
     assert result["run_id"] is None
     assert count(slow_job.url, runs) == 1
 

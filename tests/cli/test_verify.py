@@ -16,13 +16,13 @@ import pytest
 from sqlalchemy import make_url
 from sqlalchemy.orm import Session
 
-import etl.loading
 import etl.plans
 import etl.verifying
 from etl.config import Database
 from etl.database import connected
 from etl.errors import Terminated
 from etl.ledger import job_lock
+from etl.loading import Options
 from etl.records import Cause, Encoded, Outcome, Reason, Refused
 from etl.writers import Choice, Writer, choose_writer
 from tests.commands import ITEMS, Job, count, execute, is_postgresql, items_csv, items_job, ledger, query, tables
@@ -474,7 +474,7 @@ def test_another_constraint_that_is_named_is_no_difference(good_job, chosen_writ
 
 
 def test_5_where_a_run_of_the_job_is_at_work_and_check_alone_does_not_mind(job, monkeypatch):
-    monkeypatch.setattr(etl.loading, "job_lock", functools.partial(job_lock, patience=0))
+    monkeypatch.setattr(etl.verifying, "Options", functools.partial(Options, wait=0))
     with connected(Database(url=job.url)) as connection, job_lock(connection, "job.toml"):
         verification = job.call("check", "--verify", "9", "--json")
         check = job.call("check")
