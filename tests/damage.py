@@ -5,9 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import random
 import resource
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -18,62 +16,51 @@ from etl.readers.parquet import ParquetReader
 from etl.records import Position, Reader
 
 HANGS = 60.0  # seconds without an answer
-MOST_MEMORY = 400_000  # kB of the whole process
+MOST_MEMORY = 400_000_000  # bytes of the whole process
 
 
-@dataclass(frozen=True)
-class Damage:
-    """One way to damage a file: bytes put in place of others at ``at``, or everything from there cut off."""
-
-    at: int
-    put: bytes | None
-
-    def of(self, content: bytes) -> bytes:
-        if self.put is None:
-            return content[: self.at]
-        return content[: self.at] + self.put + content[self.at + len(self.put) :]
+def cuts(content: bytes, every: int = 1) -> list[bytes]:
+    """The content cut off at each length."""
+    return [content[:at] for at in range(0, len(content), every)]
 
 
-def cuts(content: bytes, every: int = 1) -> list[Damage]:
-    return [Damage(at, None) for at in range(0, len(content), every)]
+def flips(content: bytes, values: Sequence[int], every: int = 1) -> list[bytes]:
+    """The content with each byte changed by XOR with each of ``values``."""
+    return [_put(content, at, bytes([content[at] ^ value])) for at in range(0, len(content), every) for value in values]
 
 
-def flips(content: bytes, values: Sequence[int], every: int = 1) -> list[Damage]:
-    """Each byte changed by XOR with each of ``values``."""
-    return [Damage(at, bytes([content[at] ^ value])) for at in range(0, len(content), every) for value in values]
-
-
-def noise(content: bytes, count: int, seed: int = 1) -> list[Damage]:
-    """Up to 20 bytes put anywhere: noise, ones or zeros."""
+def noise(content: bytes, count: int, seed: int = 1) -> list[bytes]:
+    """The content with up to 20 bytes put anywhere: noise, ones or zeros."""
     dice = random.Random(seed)
     found = []
     for _ in range(count):
         size = dice.randint(1, 20)
         put = dice.choice([dice.randbytes(size), b"\xff" * size, b"\0" * size, b"\x7f" + b"\xff" * size])
-        found.append(Damage(dice.randrange(len(content)), put))
+        found.append(_put(content, dice.randrange(len(content)), put))
     return found
 
 
-def read_damaged(path: Path, content: bytes, damages: Sequence[Damage]) -> Counter[str]:
-    """What became of a file with each of ``damages``, read as ``path`` says by its suffix, through etl's own reader:
-    ``read``, ``told`` (a SourceError that names it), ``crashed``, ``hung``, or what else was raised."""
-    told: Counter[str] = Counter()
-    done = 0
-    while done < len(damages):
-        for what in _read_on(path, content, damages[done:]):
-            told[what] += 1
-            done += 1
+def _put(content: bytes, at: int, put: bytes) -> bytes:
+    return (content[:at] + put + content[at + len(put) :])[: len(content)]
+
+
+def read_variants(path: Path, variants: Sequence[bytes]) -> list[str]:
+    """What became of a file with each of these contents, read as its suffix says through etl's own reader: ``read``,
+    ``told`` (a SourceError that names it), ``crashed``, ``hung``, or what else was raised."""
+    told: list[str] = []
+    while len(told) < len(variants):
+        told += _read_on(path, variants[len(told) :])
     return told
 
 
-def _read_on(path: Path, content: bytes, damages: Sequence[Damage]) -> Iterator[str]:
+def _read_on(path: Path, variants: Sequence[bytes]) -> Iterator[str]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_read_all, args=(theirs, path, content, damages))
+    process = context.Process(target=_read_all, args=(theirs, path, variants))
     process.start()
     theirs.close()
     try:
-        for _ in damages:
+        for _ in variants:
             if not ours.poll(HANGS):
                 yield "hung"
                 return
@@ -85,9 +72,9 @@ def _read_on(path: Path, content: bytes, damages: Sequence[Damage]) -> Iterator[
         process.join()
 
 
-def _read_all(connection: Connection, path: Path, content: bytes, damages: Sequence[Damage]) -> None:
-    for damage in damages:
-        path.write_bytes(damage.of(content))
+def _read_all(connection: Connection, path: Path, variants: Sequence[bytes]) -> None:
+    for content in variants:
+        path.write_bytes(content)
         connection.send(_read(path))
 
 
@@ -100,9 +87,16 @@ def _read(path: Path) -> str:
         return "told" if str(error).startswith(path.name) else f"not named: {error}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > MOST_MEMORY:
-        return "too much memory"
-    return "read"
+    return "read" if _peak() < MOST_MEMORY else "too much memory"
+
+
+def _peak() -> int:
+    """Bytes; as Linux tells it of this process alone, else with the memory that the one that began it had then."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    (peak,) = [line.split()[1] for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(peak) * 1024
 
 
 def _reader(path: Path) -> Reader:

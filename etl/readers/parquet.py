@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from etl.errors import SourceError
-from etl.readers.unfolding import most_unfolded
+from etl.readers.unfolding import read_row_group
 from etl.records import Phase, Position, Reason, RecordBatch, Reject
 
 BATCH_RECORDS = 65_536
@@ -83,14 +83,14 @@ class ParquetReader:
 
     def _batch_records(self, group: int, columns: Sequence[str]) -> int:
         """So many records that they stay small, though every one of them may be as large as the pages allow."""
-        unfolding = most_unfolded(self._path, self._file.metadata, group, columns)
+        row_group = read_row_group(self._path, self._file.metadata, group, columns)
         most = max(MOST_OPEN_BYTES, 8 * self._most_bytes)
-        if unfolding.open_bytes > most:
+        if row_group.open_bytes > most:
             raise ValueError(
-                f"its pages unfold to {unfolding.open_bytes:,} bytes at one time, and {most:,} are allowed "
+                f"its pages unfold to {row_group.open_bytes:,} bytes at one time, and {most:,} are allowed "
                 "(8 times max_record_bytes, if that is more than 128 MiB)"
             )
-        return int(max(1, min(BATCH_RECORDS, BATCH_BYTES // max(1, unfolding.record_bytes))))
+        return int(max(1, min(BATCH_RECORDS, BATCH_BYTES // max(1, row_group.record_bytes()))))
 
     def _batch(self, values: pa.RecordBatch, first: int) -> RecordBatch:
         """The records of ``values``, behind ``first`` others, and rejects in place of those that cannot be taken."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -20,32 +21,76 @@ _SMALL_DICTIONARY = 1_024  # bytes: a value in it is no longer than that
 
 
 @dataclass(frozen=True, slots=True)
-class Unfolding:
-    """``open_bytes``: of the pages that are unfolded at one time, of each column its dictionary and its largest page.
-    ``record_bytes``: of a record, each of its values as long as the longest in a dictionary, or as those of the page
-    whose values are the longest on average."""
+class Chunk:
+    """The values of one column of a row group: ``leaf`` is its place in the schema, ``values`` are so many."""
 
-    open_bytes: int
-    record_bytes: int
+    leaf: Any
+    values: int
+    pages: tuple[Page, ...]
 
 
-def most_unfolded(path: Path, metadata: Any, group: int, columns: Sequence[str]) -> Unfolding:
-    """What the row group takes when ``columns`` are read.
+@dataclass(frozen=True, slots=True)
+class RowGroup:
+    """The chunks of a row group that are read; their pages have not been unfolded."""
 
-    Raises ValueError where page headers and footer do not go together, ArrowException for a damaged dictionary.
-    """
-    open_bytes = record_bytes = 0
-    records = metadata.row_group(group).num_rows
+    path: Path
+    metadata: Any
+    number: int
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def open_bytes(self) -> int:
+        """Of the pages that are unfolded at one time: of each column its dictionary and its largest page."""
+        return sum(_open_bytes(chunk.pages) + max(0, chunk.leaf.length) for chunk in self.chunks)
+
+    def record_bytes(self) -> int:
+        """Of a record whose values are as long as the longest in a dictionary, or as those of the page whose values
+        are the longest on average. Unfolds the dictionaries: ``open_bytes`` says whether that can be done.
+
+        Raises ArrowException for a damaged dictionary.
+        """
+        records = max(1, self.metadata.row_group(self.number).num_rows)
+        return sum(self._longest_value(chunk) * -(-chunk.values // records) for chunk in self.chunks)
+
+    def _longest_value(self, chunk: Chunk) -> int:
+        if chunk.leaf.physical_type != "BYTE_ARRAY":
+            width: int = _WIDTHS.get(chunk.leaf.physical_type, chunk.leaf.length)
+            return width
+        stored = [page for page in chunk.pages if page.type != DICTIONARY and page.values]
+        longest = max((_longest_stored(page) for page in stored if page.encoding not in OF_A_DICTIONARY), default=0)
+        if any(page.encoding in OF_A_DICTIONARY for page in stored):
+            longest = max(longest, self._longest_in_dictionary(chunk))
+        return longest
+
+    def _longest_in_dictionary(self, chunk: Chunk) -> int:
+        sizes = [(page.size, page.values) for page in chunk.pages if page.type == DICTIONARY]
+        size, values = max(sizes, default=(0, 0))
+        if size <= _SMALL_DICTIONARY:
+            return size
+        name = chunk.leaf.path
+        if chunk.leaf.max_repetition_level > 0 or "." in name:
+            return -(-size // max(1, values))
+        file = pq.ParquetFile(
+            self.path, metadata=self.metadata, read_dictionary=[name], page_checksum_verification=True
+        )
+        batches = file.iter_batches(batch_size=1, row_groups=[self.number], columns=[name], use_threads=False)
+        column = next(batches).column(0)
+        values_of = column.dictionary if isinstance(column, pa.DictionaryArray) else column
+        return int(pc.max(pc.binary_length(values_of)).as_py() or 0)
+
+
+def read_row_group(path: Path, metadata: Any, number: int, columns: Sequence[str]) -> RowGroup:
+    """The headers of all pages of ``columns``. Raises ValueError where they and the footer do not go together."""
+    records = metadata.row_group(number).num_rows
+    chunks: list[Chunk] = []
     with path.open("rb", buffering=0) as file:
         for index in _leaves(metadata.schema, columns):
-            chunk, leaf = metadata.row_group(group).column(index), metadata.schema.column(index)
+            chunk, leaf = metadata.row_group(number).column(index), metadata.schema.column(index)
             if leaf.max_repetition_level == 0 and chunk.num_values != records:
                 raise ValueError(f"column {leaf.path} has {chunk.num_values:,} values for {records:,} records")
-            pages = list(read_pages(file, _start(chunk), chunk.num_values))
-            open_bytes += _open_bytes(pages) + max(0, leaf.length)
-            longest = _longest_value(path, metadata, group, leaf, pages)
-            record_bytes += longest * -(-chunk.num_values // max(1, records))
-    return Unfolding(open_bytes, record_bytes)
+            pages = tuple(read_pages(file, _start(chunk), chunk.num_values))
+            chunks.append(Chunk(leaf, chunk.num_values, pages))
+    return RowGroup(path, metadata, number, tuple(chunks))
 
 
 def _leaves(schema: Any, columns: Sequence[str]) -> list[int]:
@@ -75,30 +120,6 @@ def _page_bytes(page: Page) -> int:
     return page.size + (8 * page.values if page.encoding in DELTAS else 0)
 
 
-def _longest_value(path: Path, metadata: Any, group: int, leaf: Any, pages: Sequence[Page]) -> int:
-    if leaf.physical_type != "BYTE_ARRAY":
-        width: int = _WIDTHS.get(leaf.physical_type, leaf.length)
-        return width
-    stored = [page for page in pages if page.type != DICTIONARY and page.values]
-    longest = max((_longest_stored(page) for page in stored if page.encoding not in OF_A_DICTIONARY), default=0)
-    if any(page.encoding in OF_A_DICTIONARY for page in stored):
-        longest = max(longest, _longest_in_dictionary(path, metadata, group, leaf, pages))
-    return longest
-
-
 def _longest_stored(page: Page) -> int:
     """On average; but a value that begins as the one before does may be as long as the page and take a byte of it."""
     return page.size if page.encoding == PREFIXES else -(-page.size // page.values)
-
-
-def _longest_in_dictionary(path: Path, metadata: Any, group: int, leaf: Any, pages: Sequence[Page]) -> int:
-    sizes = [(page.size, page.values) for page in pages if page.type == DICTIONARY]
-    size, values = max(sizes, default=(0, 0))
-    if size <= _SMALL_DICTIONARY:
-        return size
-    if leaf.max_repetition_level > 0 or "." in leaf.path:
-        return -(-size // max(1, values))
-    file = pq.ParquetFile(path, metadata=metadata, read_dictionary=[leaf.path], page_checksum_verification=True)
-    batch = next(file.iter_batches(batch_size=1, row_groups=[group], columns=[leaf.path], use_threads=False))
-    lengths = pc.max(pc.binary_length(batch.column(0).dictionary)).as_py()
-    return int(lengths or 0)
