@@ -13,7 +13,18 @@ import pyarrow as pa
 from etl.config import Load
 from etl.errors import TooManyRejects
 from etl.mapping import source_documents
-from etl.records import Cause, Counts, Outcome, Phase, RecordBatch, Refused, Reject, Rows, Verdict
+from etl.records import (
+    Cause,
+    Counts,
+    Outcome,
+    Phase,
+    RecordBatch,
+    Refused,
+    Reject,
+    RejectCount,
+    Rows,
+    Verdict,
+)
 
 SHARE_AFTER = 1_000  # records read, before which a share of rejects says little
 
@@ -58,6 +69,14 @@ def reasons_of(records: RecordBatch, rows: Rows, outcome: Outcome) -> Counter[st
         if cause.verdict is Verdict.REJECTED:
             named = cause.column or cause.constraint or Phase.WRITE
             counted[f"{cause.reason} ({named})"] += len(group.places)
+    return counted
+
+
+def reasons_committed(rejects: Iterable[RejectCount]) -> Counter[str]:
+    """The same of what the ledger has of a load."""
+    counted: Counter[str] = Counter()
+    for kept in rejects:
+        counted[f"{kept.reason} ({kept.column or kept.constraint or kept.phase})"] += kept.count
     return counted
 
 
@@ -116,17 +135,13 @@ def check_reject_limit(load: Load, counts: Counts, reasons: Counter[str], *, is_
     A share is judged behind the first 1,000 records, and at the end of the load whatever their number.
     """
     limit = load.max_rejects
-    if limit is None:
+    if limit is None or (limit.share is not None and not is_complete and counts.read < SHARE_AFTER):
         return
-    if limit.share is None:
-        is_passed = counts.rejected > (limit.number or 0)
-    else:
-        is_passed = counts.rejected > limit.share * counts.read and (is_complete or counts.read >= SHARE_AFTER)
-    if is_passed:
+    if limit.is_passed_by(counts.rejected, counts.read):
         raise TooManyRejects(
             f"Load {load.name}: {counts.rejected:,} of {counts.read:,} records were rejected, more than "
             f"max_rejects = {limit} allows; the open transaction was rolled back. {_most_frequent(reasons)}",
-            "Mend the source or raise max_rejects, and run the same command again.",
+            "Mend the source, or allow more by max_rejects or --max-rejects, and run the same command again.",
         )
 
 

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 import click
 
 from etl import __version__
-from etl.config import Method, read_database, read_job
+from etl.config import Method, RejectLimit, parse_limit, read_database, read_job
 from etl.errors import ConfigError, EtlError, Terminated
 from etl.showing import shown_argument, to_json, visible_lines, without_passwords
 
@@ -81,6 +81,14 @@ def main() -> None:
     """Load CSV and Parquet files into database tables, every record accounted for."""
 
 
+def _reject_limit(_context: click.Context, _option: click.Parameter, text: str | None) -> RejectLimit | None:
+    try:
+        return parse_limit(int(text) if text is not None and text.isdecimal() else text)
+    except ValueError as error:
+        allowed = str(error).replace('"', "")
+        raise click.BadParameter(f"{text!r} is not allowed; allowed: {allowed}.") from None
+
+
 @main.command(epilog=EXIT_CODES)
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option("--only", multiple=True, metavar="NAME", help="Run this load only; may be given several times.")
@@ -88,6 +96,12 @@ def main() -> None:
     "--method", type=click.Choice(["auto", "copy", "bulk", "row"]), help="Overrides the method of every load."
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Read N records of each source.")
+@click.option(
+    "--max-rejects",
+    callback=_reject_limit,
+    metavar="N|P%",
+    help="Most rejects of each load, a number or a share; overrides max_rejects of every load.",
+)
 @click.option("--dry-run", is_flag=True, help="Do it all in a transaction that is rolled back.")
 @click.option("--rerun", is_flag=True, help="Load sources again that were loaded before.")
 @click.option(
@@ -107,6 +121,7 @@ def load(
     only: tuple[str, ...],
     method: Method | None,
     limit: int | None,
+    max_rejects: RejectLimit | None,
     dry_run: bool,
     rerun: bool,
     wait: int,
@@ -123,8 +138,9 @@ def load(
     _log_to_standard_error(verbose)
     _tell_sigterm()
     reporter = choose_reporter(show=progress, quiet=quiet, verbose=verbose, stream=sys.stderr)
+    options = Options(only, method, limit, dry_run, rerun, wait, max_rejects)
     try:
-        result = execute(read_job(config), Options(only, method, limit, dry_run, rerun, wait), reporter).result
+        result = execute(read_job(config), options, reporter).result
     except EtlError as error:
         sentence = without_passwords(str(error))
         if as_json:

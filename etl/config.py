@@ -14,6 +14,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -36,6 +37,8 @@ Method = Literal["auto", "copy", "bulk", "row"]
 Format = Literal["csv", "parquet"]
 Constant = bool | int | float | dt.datetime | dt.date | dt.time | str
 
+MOST_RECORD_BYTES = 500_000_000  # PostgreSQL takes no value of 1 GB, and one is held a few times over
+
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 
@@ -52,25 +55,35 @@ Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 
 
 class RejectLimit(_Model):
-    """``max_rejects``: a number of records, or a share of the records read."""
+    """``max_rejects``: a number of records, or a share of the records read, exact as it was written."""
 
     number: int | None = None
-    share: float | None = None
+    share: Decimal | None = None
 
     def __str__(self) -> str:
-        return f"{self.share * 100:g}%" if self.share is not None else str(self.number)
+        return f"{(self.share * 100).normalize():f}%" if self.share is not None else str(self.number)
+
+    def is_passed_by(self, rejected: int, read: int) -> bool:
+        return rejected > (self.number or 0 if self.share is None else self.share * read)
 
 
-def _parse_limit(value: object) -> object:
+def parse_limit(value: object) -> RejectLimit | None:
+    """A value of ``max_rejects``; None means no limit. Raises ValueError, which says what is allowed."""
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return RejectLimit(number=value)
-    if isinstance(value, str) and (match := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)):
-        percent = float(match[1])
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*%\s*", value)):
+        percent = Decimal(match[1])
         if percent <= 100:
-            return RejectLimit(share=percent / 100)
+            return RejectLimit(share=(percent / 100).normalize())
     if value is None or isinstance(value, RejectLimit):
         return value
     raise ValueError('a number of records such as 100, or a share of those read such as "1%"')
+
+
+def _parse_record_bytes(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MOST_RECORD_BYTES:
+        return value
+    raise ValueError(f"a number of bytes such as 16_000_000, at most {MOST_RECORD_BYTES:_}")
 
 
 def _parse_commit_every(value: object) -> object:
@@ -163,7 +176,8 @@ class Load(_Model):
     key: Strings = ()
     on_duplicate: Literal["skip", "update", "error"] = "skip"
     record_duplicates: bool = False
-    max_rejects: Annotated[RejectLimit | None, BeforeValidator(_parse_limit)] = None
+    max_rejects: Annotated[RejectLimit | None, BeforeValidator(parse_limit)] = None
+    max_record_bytes: Annotated[int, BeforeValidator(_parse_record_bytes)] = 16_000_000
     commit_every: Annotated[int | Literal["file", "run"], BeforeValidator(_parse_commit_every)] = 100_000
     method: Method = "auto"
     ignore_columns: Strings = ()

@@ -17,10 +17,10 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from etl.accounting import check_reject_limit, counts_of, reasons_of, rejects_of
-from etl.config import Job, Load, Method, read_job
+from etl.accounting import check_reject_limit, counts_of, reasons_committed, reasons_of, rejects_of
+from etl.config import Job, Load, Method, RejectLimit, parse_limit, read_job
 from etl.database import commit_unwaited, connected, session_factory, target_errors
-from etl.errors import DuplicateFound, EtlError, SourceChanged, SourceError, Terminated, TooManyRejects
+from etl.errors import ConfigError, DuplicateFound, EtlError, SourceChanged, SourceError, Terminated, TooManyRejects
 from etl.ledger import (
     PATIENCE,
     File,
@@ -31,6 +31,7 @@ from etl.ledger import (
     close_run,
     count_rejects,
     files_of,
+    is_loaded,
     job_lock,
     open_file,
     open_run,
@@ -77,6 +78,7 @@ class Options:
     dry_run: bool = False
     rerun: bool = False
     wait: float = PATIENCE
+    max_rejects: RejectLimit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,29 +98,45 @@ def load(
     dry_run: bool = False,
     rerun: bool = False,
     wait: float = PATIENCE,
+    max_rejects: int | str | None = None,
     reporter: Reporter | None = None,
 ) -> RunResult:
     """Load a job, given as the path of its config file or as what ``read_job`` has made of it.
 
     Everything in the result is committed (``dry_run``: nothing is). An unfinished run of the job is resumed behind
-    its last checkpoint. Another run of the job that is at work is waited for, ``wait`` seconds at most. Raises an
-    EtlError when the run could not be started or did not complete; what was committed by then stays, and the same
-    call goes on behind it.
+    its last checkpoint. Another run of the job that is at work is waited for, ``wait`` seconds at most.
+    ``max_rejects``, such as 100 or ``"1%"``, stands in for that of every load. Raises an EtlError when the run could
+    not be started or did not complete; what was committed by then stays, and the same call goes on behind it.
     """
     job = path_or_job if isinstance(path_or_job, Job) else read_job(path_or_job)
-    execution = execute(job, Options(only, method, limit, dry_run, rerun, wait), reporter or Silence())
+    options = Options(only, method, limit, dry_run, rerun, wait, _reject_limit(max_rejects))
+    execution = execute(job, options, reporter or Silence())
     if execution.error is not None:
         raise execution.error
     return execution.result
 
 
+def _reject_limit(value: int | str | None) -> RejectLimit | None:
+    try:
+        return parse_limit(value)
+    except ValueError as error:
+        raise ConfigError(f"max_rejects = {value!r} is not allowed.", f"Give {error}.") from None
+
+
 def execute(job: Job, options: Options, reporter: Reporter) -> Execution:
     """Run a job. An error behind the opening of the run is part of what is given back, one before it is raised."""
     with (
-        prepared(job, chosen_loads(job, options.only), options, reporter) as preparation,
+        prepared(job, _loads(job, options), options, reporter) as preparation,
         executed(preparation, job, options, reporter) as execution,
     ):
         return execution
+
+
+def _loads(job: Job, options: Options) -> tuple[Load, ...]:
+    loads = chosen_loads(job, options.only)
+    if options.max_rejects is None:
+        return loads
+    return tuple(load.model_copy(update={"max_rejects": options.max_rejects}) for load in loads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +229,7 @@ class _RunInProgress:
         self._meter = meter
         self._settled = 0  # pieces
         self._open_rows = 0  # rows in the open transaction
+        self._has_open_file = False  # the open transaction has all of a file of the load at hand
 
     def execute(self) -> Execution:
         try:
@@ -252,7 +271,8 @@ class _RunInProgress:
         files = self._files(load.name)
         self._counts[load.name] = sum((file.counts for file in files), Counts())
         spent = sum(file.seconds for file in files)  # by the executions that this one resumes
-        self._reasons.clear()
+        self._reasons = self._committed_reasons(load.name) if files else Counter()
+        self._has_open_file = False
         self._open_rows = 0  # what a load with commit_every = "run" has left open is not this one's to count
         try:
             for source in plan.sources:
@@ -266,8 +286,14 @@ class _RunInProgress:
 
     def _load_source(self, plan: LoadPlan, planned_source: SourcePlan) -> None:
         source = planned_source.source
-        watch = Watch(source)
-        identity = self._identity(plan, planned_source)
+        try:
+            watch = Watch(source)
+            identity = self._identity(plan, planned_source)
+        except SourceError:
+            self._commit_file(plan.load)
+            raise
+        if not is_loaded(self._session, self._run, identity):
+            self._commit_file(plan.load)
         file = open_file(self._session, self._run, identity, plan.choice.writer.method, rerun=self._options.rerun)
         if file is None:
             result = FileResult(source.path, "already_loaded")
@@ -280,10 +306,14 @@ class _RunInProgress:
         except (SourceError, TooManyRejects):  # of what was read while it was written to, at worst
             self._require_unchanged(watch, file)
             raise
-        if plan.load.commit_every == "file":
-            is_last = planned_source is plan.sources[-1]
-            check_reject_limit(plan.load, self._counts[plan.load.name], self._reasons, is_complete=is_last)
-            self._commit()
+        self._has_open_file = True
+
+    def _commit_file(self, load: Load) -> None:
+        """Commit the file before with ``commit_every = "file"``; the last of a load is judged with all of it first."""
+        if load.commit_every != "file" or not self._has_open_file:
+            return
+        check_reject_limit(load, self._counts[load.name], self._reasons, is_complete=False)
+        self._commit()
 
     def _identity(self, plan: LoadPlan, planned_source: SourcePlan) -> SourceIdentity:
         content = self._fingerprints.of(planned_source.source)
@@ -371,6 +401,7 @@ class _RunInProgress:
             counts.check(f"the load {name}")
         commit_unwaited(self._session)
         self._open_rows = 0
+        self._has_open_file = False
         self._reporter.committed()
 
     def _completed(self) -> Execution:
@@ -420,6 +451,9 @@ class _RunInProgress:
             rejects=rejects,
             files=(*map(_file_result, files), *self._already_loaded.get(name, ())),
         )
+
+    def _committed_reasons(self, load: str) -> Counter[str]:
+        return reasons_committed(count_rejects(self._session, self._run).get(load, ()))
 
     def _files(self, load: str) -> list[File]:
         return [file for file in files_of(self._session, self._run) if file.load == load]

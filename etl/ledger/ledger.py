@@ -71,6 +71,12 @@ def open_file(session: Session, run: Run, source: SourceIdentity, method: str, *
     return _new_file(session, run, source, method, earlier.position)
 
 
+def is_loaded(session: Session, run: Run, source: SourceIdentity) -> bool:
+    """Whether ``open_file`` would find that there is nothing to be loaded of a source."""
+    earlier = _newest_file(session, run, source, File.sha256 == source.sha256, File.size == source.size)
+    return earlier is not None and earlier.status == "loaded"
+
+
 def add_rejects(session: Session, file: File, rejects: pa.RecordBatch) -> None:
     """Write rejects, whose columns are named by the attributes of ``RejectedRecord``; committed with their rows."""
     if not rejects.num_rows:

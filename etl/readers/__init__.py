@@ -36,8 +36,8 @@ def open_reader(source: Source, load: Load, format_: Format) -> Reader:
     if format_ == "parquet":
         from etl.readers.parquet import ParquetReader  # a CSV file has no use for what it brings
 
-        return ParquetReader(source.location, source.path)
-    return CsvReader(source.location, source.path, load.csv, names=_names(load))
+        return ParquetReader(source.location, source.path, load.max_record_bytes)
+    return CsvReader(source.location, source.path, load.csv, names=_names(load), max_record_bytes=load.max_record_bytes)
 
 
 def _names(load: Load) -> tuple[str, ...] | None:

@@ -154,6 +154,20 @@ SLOW_ON_POSTGRESQL = [
 MANY = [(number, f"item {number}") for number in range(1, 501)]
 
 
+@pytest.mark.parametrize(("given", "exit_code"), [("1", 4), ("49.9%", 4), ("50%", 3), ("2", 3)])
+def test_max_rejects_of_the_command_line_overrides_that_of_the_config(tmp_path, sqlite_url, given, exit_code):
+    job = items_job(tmp_path, sqlite_url)
+    job.configure(f'source = "items.csv"\ntable = "items"\nmax_rejects = {9 if exit_code == 4 else 0}')
+    job.write("items.csv", items_csv(BAD))
+
+    ended = job.call("load", "--max-rejects", given)
+
+    assert ended.exit_code == exit_code
+    assert count(job.url, "items") == (0 if exit_code == 4 else 2)
+    if exit_code == 4:
+        assert f"2 of 4 records were rejected, more than max_rejects = {given} allows" in ended.errors
+
+
 @pytest.fixture
 def slow_job(tmp_path: Path, database_url: str) -> Job:
     """A job whose every row takes a few hundredths of a second, and 500 of them many seconds."""
@@ -224,10 +238,27 @@ def _tables(job: Job) -> list[tuple[str]]:
     [
         ([], "Missing argument 'CONFIG'."),
         (["job.toml", "--limit", "0"], "Invalid value for '--limit': 0 is not in the range x>=1."),
+        (
+            ["job.toml", "--max-rejects", "many"],
+            "Invalid value for '--max-rejects': 'many' is not allowed; allowed: a number",
+        ),
+        (["job.toml", "--max-rejects", "101%"], "Invalid value for '--max-rejects': '101%' is not allowed; allowed: a"),
+        (
+            ["job.toml", "--max-rejects", "-1"],
+            "Invalid value for '--max-rejects': '-1' is not allowed; allowed: a number",
+        ),
         (["job.toml", "--method", "fast"], "Invalid value for '--method': 'fast' is not one of"),
         (["job.toml", "--fast"], "No such option"),
     ],
-    ids=["no config", "a limit of 0", "unknown method", "unknown option"],
+    ids=[
+        "no config",
+        "a limit of 0",
+        "rejects: no number",
+        "rejects: no share",
+        "rejects: less than none",
+        "unknown method",
+        "unknown option",
+    ],
 )
 def test_2_when_the_command_line_is_wrong_also_as_json(arguments, told):
     ended = call("load", *arguments, "--json")

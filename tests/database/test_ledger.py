@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -486,6 +488,95 @@ def test_nothing_of_a_short_file_stays_when_its_share_of_rejects_is_too_high(
     with pytest.raises(TooManyRejects):
         etl.load(one_load(tmp_path, database_url, max_rejects="9%", commit_every=commit_every))
     assert table_ids(database_url) == []
+
+
+@pytest.mark.parametrize("commit_every", ["file", "run"])
+def test_nothing_of_a_file_stays_though_the_files_behind_it_were_loaded_before(
+    database_url: str, tmp_path: Path, commit_every: str
+) -> None:
+    run_sql(database_url, KEYED)
+    write_csv(tmp_path / "b.csv", HEADER, [(100, 1), (101, 1)])
+    job = one_load(tmp_path, database_url, max_rejects="9%", commit_every=commit_every)
+    etl.load(job)
+    write_csv(tmp_path / "a.csv", HEADER, [(number, -1 if number % 10 == 0 else 1) for number in range(1, 31)])
+    with pytest.raises(TooManyRejects):
+        etl.load(job)
+    assert table_ids(database_url) == [(100,), (101,)]
+
+
+def test_files_before_the_one_that_passes_the_limit_stay_and_no_more(database_url: str, tmp_path: Path) -> None:
+    run_sql(database_url, KEYED)
+    write_csv(tmp_path / "a.csv", HEADER, [(1, 1), (2, -1), (3, 1)])
+    write_csv(tmp_path / "b.csv", HEADER, [(4, 1), (5, -1), (6, -1)])
+    write_csv(tmp_path / "c.csv", HEADER, [(7, 1)])
+    with pytest.raises(TooManyRejects, match=r"3 of 6 records .* Most frequent: check \(ck_n\) 3\."):
+        etl.load(one_load(tmp_path, database_url, max_rejects=2, commit_every="file"))
+    assert table_ids(database_url) == [(1,), (3,)]
+    assert [record for record, *_ in rejected_records(database_url)] == [2]
+
+
+def test_nothing_of_the_loads_before_stays_when_all_of_the_run_is_one_transaction(
+    database_url: str, tmp_path: Path
+) -> None:
+    run_sql(database_url, KEYED, "CREATE TABLE u (id INTEGER, n INTEGER NOT NULL)")
+    write_csv(tmp_path / "t.csv", HEADER, [(1, 1), (2, 2)])
+    write_csv(tmp_path / "u.csv", HEADER, [(1, 1), (2, ""), (3, "")])
+    loads: list[dict[str, Any]] = [
+        {"source": "t.csv", "table": "t", "commit_every": "run"},
+        {"source": "u.csv", "table": "u", "commit_every": "run", "max_rejects": 1},
+    ]
+    seen: list[int] = []
+    watcher = Watcher(lambda _: seen.append(len(table_ids(database_url))))
+    with pytest.raises(TooManyRejects, match=r"Load u: 2 of 3 records"):
+        etl.load(write_job(tmp_path, database_url, *loads), reporter=watcher)
+    assert (set(seen), table_ids(database_url)) == ({0}, [])
+
+
+def test_share_is_exact_at_its_edge(sqlite_url: str, tmp_path: Path) -> None:
+    run_sql(sqlite_url, KEYED)
+    write_csv(tmp_path / "a.csv", HEADER, [(number, -1 if number <= 29 else 1) for number in range(1, 101)])
+    # 0.29 * 100 is 28.999999999999996 in binary.
+    assert etl.load(one_load(tmp_path, sqlite_url, max_rejects="29%")).counts.rejected == 29
+
+
+def test_share_is_judged_behind_the_first_thousand_records_of_a_load(sqlite_url: str, tmp_path: Path) -> None:
+    run_sql(sqlite_url, KEYLESS)
+    write_csv(tmp_path / "a.csv", HEADER, [(number, -1 if number <= 500 else 1) for number in range(1, 5_001)])
+    with pytest.raises(TooManyRejects) as failed:
+        etl.load(one_load(tmp_path, sqlite_url, max_rejects="10%", commit_every=100))
+    assert re.search(r"500 of 1,00\d records .* more than max_rejects = 10% allows", str(failed.value))
+    # Nine transactions of 100 records were full before that; 400 of those records were taken.
+    assert len(table_ids(sqlite_url)) == 400
+
+
+def test_rejects_committed_before_a_resume_count_and_are_named(database_url: str, tmp_path: Path) -> None:
+    run_sql(database_url, KEYLESS)
+    rows: list[tuple[object, object]] = [(number, -1 if number % 5 == 0 else 1) for number in range(1, 41)]
+    write_csv(tmp_path / "a.csv", HEADER, [*rows, ("x", 1), *rows])
+    job = one_load(tmp_path, database_url, max_rejects=8, commit_every=10)
+    with pytest.raises(KeyboardInterrupt):
+        etl.load(job, reporter=Stopper("committed", 4))
+    assert len(rejected_records(database_url)) == 8
+    with pytest.raises(TooManyRejects, match=r"Most frequent: check \(ck_n\) (8|9), type \(id\) 1\."):
+        etl.load(job)
+    assert len(rejected_records(database_url)) == 8
+
+
+@pytest.mark.parametrize(("given", "is_passed"), [(3, False), ("10%", False), ("9.9%", True), (2, True), (None, True)])
+def test_max_rejects_of_the_call_stands_in_for_that_of_each_load(
+    sqlite_url: str, tmp_path: Path, given: int | str | None, is_passed: bool
+) -> None:
+    run_sql(sqlite_url, KEYED)
+    write_csv(tmp_path / "a.csv", HEADER, [(number, -1 if number % 10 == 0 else 1) for number in range(1, 31)])
+    with pytest.raises(TooManyRejects) if is_passed else contextlib.nullcontext():
+        etl.load(one_load(tmp_path, sqlite_url, max_rejects=0), max_rejects=given)
+    assert len(table_ids(sqlite_url)) == (0 if is_passed else 27)
+
+
+@pytest.mark.parametrize("given", [-1, "1", "101%", "many", True, 0.5])
+def test_max_rejects_of_the_call_that_means_nothing_is_told(sqlite_url: str, tmp_path: Path, given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^max_rejects = .* is not allowed\. Give a number of records such as 100"):
+        etl.load(one_load(tmp_path, sqlite_url), max_rejects=given)
 
 
 def test_source_that_vanishes_is_told_in_a_sentence(sqlite_url: str, tmp_path: Path) -> None:

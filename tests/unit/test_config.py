@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -193,9 +194,9 @@ def test_a_source_is_one_path_or_a_list(folder, written, sources):
     [
         ("0", RejectLimit(number=0), "0"),
         ("100", RejectLimit(number=100), "100"),
-        ('"1%"', RejectLimit(share=0.01), "1%"),
-        ('"0.5 %"', RejectLimit(share=0.005), "0.5%"),
-        ('"100%"', RejectLimit(share=1.0), "100%"),
+        ('"1%"', RejectLimit(share=Decimal("0.01")), "1%"),
+        ('"0.5 %"', RejectLimit(share=Decimal("0.005")), "0.5%"),
+        ('"100%"', RejectLimit(share=Decimal("1")), "100%"),
     ],
 )
 def test_max_rejects_is_a_number_or_a_share(folder, written, limit, shown):
@@ -422,6 +423,16 @@ LOAD_KEYS = [
         'allowed: a number of records such as 100, or a share of those read such as "1%"',
     ),
     (
+        "max_record_bytes = 0",
+        "[[load]] number 1, max_record_bytes: 0 is not allowed; "
+        "allowed: a number of bytes such as 16_000_000, at most 500_000_000",
+    ),
+    (
+        'max_record_bytes = "16 MB"',
+        '[[load]] number 1, max_record_bytes: "16 MB" is not allowed; '
+        "allowed: a number of bytes such as 16_000_000, at most 500_000_000",
+    ),
+    (
         "max_rejects = -1",
         "[[load]] number 1, max_rejects: -1 is not allowed; "
         'allowed: a number of records such as 100, or a share of those read such as "1%"',
@@ -532,7 +543,8 @@ UNKNOWN_KEYS = [
     (
         DATABASE + LOAD + "zzz = 1\n",
         "[[load]] number 1, zzz: unknown key; allowed: source, name, format, table, model, create, key, "
-        "on_duplicate, record_duplicates, max_rejects, commit_every, method, ignore_columns, csv, columns.",
+        "on_duplicate, record_duplicates, max_rejects, max_record_bytes, commit_every, method, ignore_columns, csv, "
+        "columns.",
     ),
 ]
 

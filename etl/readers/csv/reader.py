@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from etl.errors import SourceError
 from etl.readers.csv.framing import Flaw, Frames, frame_well_formed
-from etl.readers.csv.grammar import BLANK_LINES, LINE_END, Dialect, Grammar, end_of, make_grammar
+from etl.readers.csv.grammar import BLANK_LINES, Dialect, Grammar, end_of, make_grammar
 from etl.readers.csv.parsing import Parser
 from etl.readers.csv.scanning import Scanned, Scanner
 from etl.readers.csv.text import Encoding, Text
@@ -19,7 +19,7 @@ from etl.records import Phase, Position, RecordBatch, Reject
 
 BLOCK_SIZE = 8 << 20
 FIRST_BLOCK_SIZE = 1 << 20  # doubled up to BLOCK_SIZE: what waits for the first batch need not wait long
-MOST_RECORD_BYTES = 16 << 20
+MOST_RECORD_BYTES = 16_000_000
 _MOST_RAW_BYTES = 64 << 10
 
 
@@ -153,6 +153,11 @@ class CsvReader:
                 f"{self._shown} is empty, where line 1 should be a header.",
                 "Give it a header, or set `header = false`.",
             )
+        if first.is_too_long:
+            raise SourceError(
+                f"The header of {self._shown}, line {first.line}, is longer than max_record_bytes allows.",
+                "Correct the file, or raise max_record_bytes.",
+            )
         if first.fields is None:
             raise SourceError(
                 f"The header of {self._shown}, line {first.line}, has a quote that does not enclose a field.",
@@ -203,6 +208,7 @@ class _FirstRecord:
     end: int
     end_line: int
     fields: tuple[bytes, ...] | None
+    is_too_long: bool = False
 
     @classmethod
     def read(cls, text: Text, grammar: Grammar, size: int, most_bytes: int) -> _FirstRecord | None:
@@ -217,11 +223,11 @@ class _FirstRecord:
         if not text.left:
             return None
         if found is None or found.end() - text.at > most_bytes:
-            return cls(line, 0, line, None)
+            return cls(line, 0, line, None, is_too_long=found is not None)
         return cls(
             line,
             offset + len(found[0]),
-            line + len(LINE_END.findall(found[0])),
+            line + _count_line_ends(found[0]),
             tuple(grammar.split(found[0])),
         )
 
@@ -237,10 +243,13 @@ def _pass_blank_lines(text: Text, size: int) -> tuple[int, int]:
         if not is_last and blank.endswith(b"\r"):
             blank = blank[:-1]
         text.at += len(blank)
-        offset, line = offset + len(blank), line + len(LINE_END.findall(blank))
+        offset, line = offset + len(blank), line + _count_line_ends(blank)
         if is_last:
             return offset, line
-        size *= 2
+
+
+def _count_line_ends(text: bytes) -> int:
+    return text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
 
 
 def _cut_off(text: bytes, size: int) -> bytes:

@@ -122,7 +122,7 @@ class _Scan:
         except Incomplete:
             pass
         except _TooLong as error:
-            flaws[len(starts)] = Flaw(Reason.TOO_LONG, f"longer than {self._most_bytes} bytes")
+            flaws[len(starts)] = Flaw(Reason.TOO_LONG, f"longer than {self._most_bytes:,} bytes (max_record_bytes)")
             end = self._before_line_end(place + self._most_bytes)
             starts.append(place)
             ends.append(end)

@@ -284,7 +284,7 @@ def test_record_that_is_too_long_is_a_reject(read: Read, record: bytes, block_si
     assert result.rows == {2: ("2", "3")}
     assert result.lines == {2: 3 + record.count(b"\n")}
     assert [(r.record, r.line, r.reason, r.message) for r in result.rejects] == [
-        (1, 2, Reason.TOO_LONG, "longer than 40 bytes")
+        (1, 2, Reason.TOO_LONG, "longer than 40 bytes (max_record_bytes)")
     ]
 
 
