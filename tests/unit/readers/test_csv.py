@@ -360,7 +360,7 @@ def test_reading_goes_on_at_the_end_of_a_batch(tmp_path: Path, dialect: Dialect,
     assert first.end == Position(1, 10, 4)
     rest = list(reader.batches(first.end, []))
     assert [row for batch in rest for row in batch.columns.column(0).to_pylist()] == ["2", "5"]
-    assert [line for batch in rest for line in batch.lines.tolist()] == [4, 6]
+    assert [line for batch in rest if batch.lines is not None for line in batch.lines.tolist()] == [4, 6]
     assert [(r.record, r.line) for batch in rest for r in batch.rejects] == [(3, 5)]
 
 
