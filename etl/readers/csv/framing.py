@@ -48,6 +48,14 @@ class Frames:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def first(self, count: int) -> Frames:
+        """Return the first ``count`` records, with the text before the next one."""
+        if count == len(self):
+            return self
+        flaws = {index: flaw for index, flaw in self.flaws.items() if index < count}
+        starts, ends, lines = self.starts[:count], self.ends[:count], self.lines[:count]
+        return Frames(self.text[: int(self.starts[count])], starts, ends, lines, int(self.lines[count]), flaws)
+
 
 def make_frames(
     text: bytes,
@@ -88,8 +96,8 @@ def find_breaks(text: bytes, is_final: bool) -> NDArray[np.int64]:
 def frame_well_formed(text: bytes, grammar: Grammar, is_final: bool, one_column: bool) -> Frames | None:
     """Return the complete records of ``text``, or None when its quotes are not sound.
 
-    The frames are empty when no record is complete. ``is_final`` says that nothing follows ``text``;
-    ``one_column`` makes a blank line a record.
+    They are one more than a batch has at most, if there are so many, and empty when no record is complete.
+    ``is_final`` says that nothing follows ``text``; ``one_column`` makes a blank line a record.
     """
     block = np.frombuffer(text, np.uint8)
     breaks = find_breaks(text, is_final)
@@ -103,8 +111,8 @@ def frame_well_formed(text: bytes, grammar: Grammar, is_final: bool, one_column:
         # A line that begins with its own line end is blank.
         written = ~_is_line_end(block[starts])
         starts, ends = starts[written], ends[written]
-    if len(starts) > MOST_RECORDS:
-        starts, ends = starts[:MOST_RECORDS], ends[:MOST_RECORDS]
+    if len(starts) > MOST_RECORDS + 1:
+        starts, ends = starts[: MOST_RECORDS + 1], ends[: MOST_RECORDS + 1]
         end = int(ends[-1])
     if not _is_sound(block, quotes[: np.searchsorted(quotes, end)], end, grammar):
         return None

@@ -50,7 +50,7 @@ class Grammar:
     quoted: re.Pattern[bytes]
     quoted_body: re.Pattern[bytes]  # text inside quotes, up to the closing one
     plain: re.Pattern[bytes]  # a field with its quotes taken for text
-    rest: re.Pattern[bytes]  # what may follow a field up to the end of its record
+    following: re.Pattern[bytes]  # the fields that may follow one in its record
 
     def record_of(self, fields: int) -> re.Pattern[bytes]:
         """Return the pattern of a well-formed record with this number of fields."""
@@ -87,17 +87,17 @@ def make_grammar(dialect: Dialect) -> Grammar:
     quoted_body = b"[^%b]*+(?:%b%b[^%b]*+)*+" % (q, q, q, q) if quote else b""
     quoted = q + quoted_body + q if quote else rb"(?!)"
     field = b"(?>%b|[^%b%b\r\n]*+)" % (quoted, d, q)
-    rest = b"(?:%b%b)*+" % (d, field)
+    following = b"(?:%b%b)*+" % (d, field)
     return Grammar(
         delimiter=delimiter,
         quote=quote,
-        record=re.compile(field + rest + _END),
+        record=re.compile(field + following + _END),
         leading=re.compile(b"(?:%b%b)*+" % (field, d)),
         field=re.compile(field),
         quoted=re.compile(quoted),
         quoted_body=re.compile(quoted_body),
         plain=re.compile(b"[^%b\r\n]*+" % d),
-        rest=re.compile(rest + _END),
+        following=re.compile(following),
     )
 
 

@@ -106,7 +106,7 @@ class CsvReader:
         block = text.data[text.at : text.at + size]
         frames = frame_well_formed(block, self._grammar, is_final, len(self.schema) == 1)
         if frames is not None and self._has_no_long_record(frames, size):
-            return Scanned(frames)
+            return Scanned(self._scanner.decided(frames, is_final and len(frames.text) == len(block)))
         return self._scanner.scan(text, size)
 
     def _has_no_long_record(self, frames: Frames, size: int) -> bool:

@@ -360,7 +360,7 @@ def test_reading_goes_on_at_the_end_of_a_batch(tmp_path: Path, dialect: Dialect,
     assert first.end == Position(1, 10, 4)
     rest = list(reader.batches(first.end, []))
     assert [row for batch in rest for row in batch.columns.column(0).to_pylist()] == ["2", "5"]
-    assert [batch.line_of(0) for batch in rest if len(batch.numbers)] == [4, 6]
+    assert [line for batch in rest if batch.lines is not None for line in batch.lines.tolist()] == [4, 6]
     assert [(r.record, r.line) for batch in rest for r in batch.rejects] == [(3, 5)]
 
 
@@ -371,8 +371,9 @@ def test_nothing_is_left_behind_the_last_batch(tmp_path: Path) -> None:
 
 
 def test_consumed_grows_to_the_stored_size(tmp_path: Path) -> None:
-    reader = open_csv(tmp_path, b"a,b\n1,2\n3,4\n", block_size=5)
-    assert [batch.consumed for batch in reader.batches(Position(), [])] == [8, 12]
+    reader = open_csv(tmp_path, b"a,b\n1,2\n3,4\n5,6\n", block_size=8)
+    # The last record of a block comes with the next one, which may show that it is no record.
+    assert [batch.consumed for batch in reader.batches(Position(), [])] == [8, 12, 16]
 
 
 def test_errors_hold_no_values_of_the_data(tmp_path: Path) -> None:
