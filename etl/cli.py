@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
 import shlex
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
 import click
 
 from etl import __version__
 from etl.config import Method, read_database, read_job
-from etl.errors import ConfigError, EtlError, Terminated
+from etl.errors import ConfigError, EtlError
+from etl.stopping import Signals, exit_code_of, name_of
 
 EXIT_CODES = """
 \b
@@ -34,7 +35,13 @@ Exit codes:
 
 
 class _Commands(click.Group):
-    """The commands: also a usage error is told as JSON on request, and Ctrl-C during the imports is no error."""
+    """The commands: also a usage error is told as JSON on request, and a signal ends them in order."""
+
+    def main(self, *args: Any, obj: Signals | None = None, **kwargs: Any) -> Any:
+        """Signals are the command's until it ends, or the whole process', where ``obj`` is given."""
+        _open_closed_streams()
+        with nullcontext(obj) if obj is not None else Signals() as signals:
+            return super().main(*args, obj=signals, **kwargs)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["etl.as_json"] = "--json" in args
@@ -47,8 +54,6 @@ class _Commands(click.Group):
             if ctx.meta["etl.as_json"]:
                 _print_usage_error_as_json(error)
             raise
-        except KeyboardInterrupt as error:
-            _exit(143 if isinstance(error, Terminated) else 130, _NOT_STARTED)
 
 
 @click.group(cls=_Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
@@ -70,7 +75,9 @@ def main() -> None:
 @click.option("--progress/--no-progress", default=None, help="Default: on a terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more: why a method was chosen, what it cost.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, and no summary.")
+@click.pass_obj
 def load(
+    signals: Signals,
     config: Path,
     only: tuple[str, ...],
     method: Method | None,
@@ -87,25 +94,22 @@ def load(
     from etl.progress import choose_reporter
     from etl.report import error_as_dict, result_as_dict, summary
 
+    def as_object(code: int, sentence: str) -> str:
+        return _as_json(error_as_dict(config.name, code, sentence))
+
     _log_to_standard_error(verbose)
-    _tell_sigterm()
     reporter = choose_reporter(show=progress, quiet=quiet, verbose=verbose, stream=sys.stderr)
-    try:
-        result = execute(read_job(config), Options(only, method, limit, dry_run, rerun), reporter).result
-    except EtlError as error:
-        if as_json:
-            _print_json(error_as_dict(config.name, error.exit_code, str(error)))
-        _exit(error.exit_code, str(error))
-    except KeyboardInterrupt as error:
-        code = 143 if isinstance(error, Terminated) else 130
-        if as_json:
-            _print_json(error_as_dict(config.name, code, _NOT_STARTED))
-        _exit(code, _NOT_STARTED)
+    options = Options(only, method, limit, dry_run, rerun)
+    with _told_in_a_sentence(signals, as_object if as_json else None):
+        result = execute(read_job(config), options, reporter, signals).result
+    is_shown = True
     if as_json:
-        _print_json(result_as_dict(result))
+        is_shown = _print_json(result_as_dict(result))
     elif not quiet:
-        _print([summary(result, f"etl rejects {shlex.quote(str(config))} --run {result.run_id}", verbose=verbose)])
-    _exit(result.exit_code, result.error)
+        command = f"etl rejects {shlex.quote(str(config))} --run {result.run_id}"
+        is_shown = _print([summary(result, command, verbose=verbose)])
+    is_done = result.exit_code in (0, 3)
+    _exit(1 if is_done and not is_shown else result.exit_code, result.error)
 
 
 @main.command()
@@ -117,7 +121,8 @@ def load(
     help="Load N records of each source by the chosen method and by `row`, roll both back, and compare.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-def check(config: Path, verify: int | None, as_json: bool) -> None:
+@click.pass_obj
+def check(signals: Signals, config: Path, verify: int | None, as_json: bool) -> None:
     """Look at all that a load of CONFIG depends on: config, connection, tables, columns, sources. Writes nothing.
 
     Ends with 1 where there are problems, or where --verify finds that the methods differ.
@@ -125,35 +130,31 @@ def check(config: Path, verify: int | None, as_json: bool) -> None:
     from etl.checking import check_job, report_as_dict, report_as_text
     from etl.verifying import verify_job
 
-    _tell_sigterm()
-    with _told_in_a_sentence(as_json):
+    with _told_in_a_sentence(signals, _error_as_json if as_json else None):
         job = read_job(config)
         report = check_job(job) if verify is None else verify_job(job, verify)
-        if as_json:
-            _print_json(report_as_dict(report))
-        else:
-            _print([report_as_text(report)])
-        _exit(1 if report.problems or report.has_differences else 0)
+    is_shown = _print_json(report_as_dict(report)) if as_json else _print([report_as_text(report)])
+    _exit(1 if report.problems or report.has_differences or not is_shown else 0)
 
 
 @main.command()
 @click.argument("config_or_url", metavar="CONFIG|URL")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 @click.option("--last", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Newest N runs.")
-def history(config_or_url: str, as_json: bool, last: int) -> None:
+@click.pass_obj
+def history(signals: Signals, config_or_url: str, as_json: bool, last: int) -> None:
     """List the runs of the job of CONFIG, or all in the database at URL, the newest first."""
     from etl.checking import read_ledger
     from etl.ledger import past_runs
     from etl.report import history_as_dict, history_table
 
-    with _told_in_a_sentence(as_json):
+    with _told_in_a_sentence(signals, _error_as_json if as_json else None):
         database, job = read_database(config_or_url)
         with read_ledger(database) as session:
             runs = past_runs(session, job, last) if session is not None else []
-        if as_json:
-            _print_json(history_as_dict(runs))
-        else:
-            _print([history_table(runs) if runs else "No runs yet."])
+    told = history_table(runs) if runs else "No runs yet."
+    is_shown = _print_json(history_as_dict(runs)) if as_json else _print([told])
+    _exit(0 if is_shown else 1)
 
 
 @main.command()
@@ -163,7 +164,9 @@ def history(config_or_url: str, as_json: bool, last: int) -> None:
 @click.option("--phase", type=click.Choice(["read", "map", "write", "duplicate"]), help="Of this phase only.")
 @click.option("--format", "format_", type=click.Choice(["table", "csv", "jsonl"]), default="table", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@click.pass_obj
 def rejects(
+    signals: Signals,
     config_or_url: str,
     run_id: str | None,
     load_name: str | None,
@@ -181,7 +184,7 @@ def rejects(
         "csv": rejects_csv,
         "jsonl": rejects_jsonl,
     }
-    with _told_in_a_sentence(as_json=False):
+    with _told_in_a_sentence(signals):
         database, job = read_database(config_or_url)
         with read_ledger(database) as session:
             if run_id is not None and (session is None or not run_exists(session, run_id)):
@@ -192,7 +195,8 @@ def rejects(
 
 def _write_lines(lines: Iterator[str], output: Path | None) -> None:
     if output is None:
-        _print(lines)
+        if not _print(lines):
+            _exit(1)
         return
     try:
         with output.open("w", encoding="utf-8", newline="") as file:
@@ -202,19 +206,40 @@ def _write_lines(lines: Iterator[str], output: Path | None) -> None:
 
 
 @contextmanager
-def _told_in_a_sentence(as_json: bool) -> Iterator[None]:
-    """An EtlError ends the command with its sentence on standard error, and with its exit code."""
+def _told_in_a_sentence(signals: Signals, as_object: Callable[[int, str], str] | None = None) -> Iterator[None]:
+    """What signals may interrupt; they, and an EtlError, end the command with a sentence and their exit code.
+
+    ``as_object`` makes the JSON object that is due on standard output then.
+    """
+    signals.last_words = partial(_told_at_once, as_object)
     try:
-        yield
+        with signals.interruptible():
+            yield
+        code, sentence = 0, ""
     except EtlError as error:
-        if as_json:
-            _print_json({"error": str(error), "exit_code": error.exit_code})
-        _exit(error.exit_code, str(error))
+        code, sentence = error.exit_code, str(error)
     except KeyboardInterrupt as error:
-        _exit(143 if isinstance(error, Terminated) else 130)
+        code = exit_code_of(error)
+        sentence = f"Stopped by {name_of(code)}; nothing was loaded."
+    signals.last_words = partial(_told_at_once, None)  # the object is printed below, or by the command
+    if not code:
+        return
+    if as_object is not None:
+        _print([as_object(code, sentence)])
+    _exit(code, sentence)
 
 
-_NOT_STARTED = "Stopped before anything was started."
+def _told_at_once(as_object: Callable[[int, str], str] | None, code: int) -> None:
+    """Of a process that ends with ``code`` whatever its main thread is at."""
+    told = f"Stopped by {name_of(code)} without waiting any longer; the database rolls the open transaction back."
+    sentence = f"{told} Run the same command again to go on."
+    _write_at_once(2, f"etl: {sentence}\n")
+    if as_object is not None:
+        _write_at_once(1, f"{as_object(code, sentence)}\n")
+
+
+def _error_as_json(code: int, sentence: str) -> str:
+    return _as_json({"error": sentence, "exit_code": code})
 
 
 def _print_usage_error_as_json(error: click.UsageError) -> None:
@@ -230,27 +255,63 @@ def _print_usage_error_as_json(error: click.UsageError) -> None:
 
 def _exit(code: int, error: str | None = None) -> None:
     if error:
-        click.echo(f"etl: {error}", err=True)
+        _tell(error)
     sys.exit(code)
 
 
-def _print_json(value: object) -> None:
-    _print([json.dumps(value, ensure_ascii=False)])
+def _tell(sentence: str) -> None:
+    """On standard error; where nobody can read it, the exit code has to do."""
+    try:
+        click.echo(f"etl: {sentence}", err=True)
+    except OSError:
+        _abandon(sys.stderr)
 
 
-def _print(lines: Iterable[str]) -> None:
-    """To standard output; a reader that has seen enough (``| head``) is no error."""
+def _as_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _print_json(value: object) -> bool:
+    return _print([_as_json(value)])
+
+
+def _print(lines: Iterable[str]) -> bool:
+    """To standard output; False, and told, where it takes no more. A reader that has seen enough is no error."""
     try:
         for line in lines:
             sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     except BrokenPipeError:
         _abandon(sys.stdout)
+    except OSError as error:
+        _abandon(sys.stdout)
+        _tell(f"Standard output cannot be written to: {error.strerror}. What was committed stays: see `etl history`.")
+        return False
+    return True
 
 
 def _abandon(stream: TextIO) -> None:
     """Python flushes once more at its end: give it somewhere to."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _open_closed_streams() -> None:
+    """A standard stream that is closed (``>&-``) leads to nowhere, before a file or a connection gets its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # as Python has it for a stream that was closed when it started
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _write_at_once(descriptor: int, text: str) -> None:
+    """Past Python's streams, which another thread may hold, and not where a full pipe would have to be waited for."""
+    try:
+        if select.select([], [descriptor], [], 0)[1]:
+            os.write(descriptor, text.encode())
+    except OSError:
+        pass
 
 
 def _log_to_standard_error(verbose: bool) -> None:
@@ -259,12 +320,3 @@ def _log_to_standard_error(verbose: bool) -> None:
     logging.getLogger("etl").setLevel(level)
     # It warns of each executemany that was refused and is settled now: no news to anybody.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
-
-
-def _tell_sigterm() -> None:
-    """SIGTERM ends a run as SIGINT does: rolled back, written down, resumable."""
-
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)

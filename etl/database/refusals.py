@@ -152,6 +152,9 @@ def target_errors(url: URL) -> Iterator[None]:
 def _target_error(error: BaseException, url: URL) -> TargetError:
     fault = fault_of(error)
     said = _one_line(fault.message, url)
+    if remedy := _sqlite_remedy(error):
+        kind = TargetUnavailable if fault.fate is Fate.RETRY else TargetError
+        return kind(f"{_shown(url)}: {said}.", remedy)
     state = f" (SQLSTATE {fault.sqlstate})" if fault.sqlstate else ""
     if fault.fate is Fate.RETRY and fault.sqlstate is None and url.get_backend_name() == "postgresql":
         return TargetUnavailable(f"{_shown(url)} cannot be reached, or was lost: {said}.", _CONNECT)
@@ -162,8 +165,28 @@ def _target_error(error: BaseException, url: URL) -> TargetError:
     return TargetError(f"{_shown(url)}: {said}{state}.", _AGAIN)
 
 
+def _sqlite_remedy(error: BaseException) -> str | None:
+    """What to do about a fault of a whole SQLite database; an extended result code says the same as its first part."""
+    driver_error = error.orig if isinstance(error, DBAPIError) else error
+    name = getattr(driver_error, "sqlite_errorname", "")
+    return next((remedy for start, remedy in _SQLITE_REMEDIES.items() if name.startswith(start)), None)
+
+
 _CONNECT = "Check that the server is up, and the url and password; then run the same command again."
 _AGAIN = "Once that is mended, run the same command again: it goes on after the last commit."
+_SQLITE_REMEDIES = {
+    "SQLITE_BUSY": "Another process is at work on it: run the same command again when it has ended, or wait longer by "
+    "`?timeout=SECONDS` in the url.",
+    "SQLITE_READONLY": "Grant the user that runs etl the right to write to the file and to its folder, "
+    "then run the same command again.",
+    "SQLITE_CANTOPEN": "Grant the user that runs etl the right to read and write the file and its folder, "
+    "then run the same command again.",
+    "SQLITE_FULL": "Free space on its disk, then run the same command again: it goes on after the last commit.",
+    "SQLITE_NOTADB": "Correct the url.",
+    "SQLITE_CORRUPT": "Restore it from a backup, or save what can be read by `.recover` of the sqlite3 shell, "
+    "then run the same command again.",
+    "SQLITE_IOERR": "See to its disk, then run the same command again: it goes on after the last commit.",
+}
 
 
 def _shown(url: URL) -> str:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from etl.errors import Locked
+from etl.errors import Locked, TargetError
 
 PATIENCE = 5.0  # seconds: the connection of a killed run ends when the server notices
 _PAUSE = 0.2
@@ -81,6 +81,11 @@ def _file_lock(database: str, job: str, patience: float) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise _locked(job, f", by the process that has {lock.lock_file} open") from None
+    except OSError as error:
+        raise TargetError(
+            f"The file of the job's lock, {lock.lock_file}, cannot be made: {error.strerror}.",
+            "SQLite writes into the folder of its database, too: grant that to the user that runs etl, or free space.",
+        ) from None
     try:
         yield
     finally:
