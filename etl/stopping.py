@@ -21,7 +21,7 @@ from typing import Any, NoReturn, Protocol, Self
 
 from etl.errors import Terminated
 
-PATIENCE = 4.0  # seconds that a command has, from the first signal on, to end in order
+PATIENCE = 3.0  # seconds that a command has, from the first signal on, to end in order
 
 
 def exit_code_of(error: KeyboardInterrupt) -> int:
