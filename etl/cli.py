@@ -18,7 +18,7 @@ import click
 
 from etl import __version__
 from etl.config import Method, read_database, read_job
-from etl.errors import ConfigError, EtlError
+from etl.errors import ConfigError, EtlError, OutOfMemory
 from etl.stopping import Signals, exit_code_of, name_of
 
 EXIT_CODES = """
@@ -218,6 +218,8 @@ def _told_in_a_sentence(signals: Signals, as_object: Callable[[int, str], str] |
         code, sentence = 0, ""
     except EtlError as error:
         code, sentence = error.exit_code, str(error)
+    except MemoryError:
+        code, sentence = OutOfMemory.exit_code, str(OutOfMemory())
     except KeyboardInterrupt as error:
         code = exit_code_of(error)
         sentence = f"Stopped by {name_of(code)}; nothing was loaded."

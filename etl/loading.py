@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from etl.accounting import check_reject_limit, counts_of, reasons_of, rejects_of
 from etl.config import Job, Load, Method, read_job
 from etl.database import commit_unwaited, connected, session_factory, target_errors
-from etl.errors import DuplicateFound, EtlError, SourceChanged
+from etl.errors import DuplicateFound, EtlError, OutOfMemory, SourceChanged
 from etl.ledger import (
     File,
     SourceIdentity,
@@ -225,19 +225,13 @@ class _RunInProgress:
         except EtlError as error:
             return self._broken_off("failed", error, error.exit_code, str(error))
         except MemoryError:
-            return self._out_of_memory()
+            full = OutOfMemory()
+            return self._broken_off("failed", full, full.exit_code, str(full))
         except KeyboardInterrupt as error:
             code = exit_code_of(error)
             told = f"Stopped by {name_of(code)}; the open transaction was rolled back."
             return self._broken_off("stopped", error, code, f"{told} Run the same command again to go on.")
         return self._completed()
-
-    def _out_of_memory(self) -> Execution:
-        error = EtlError(
-            "There is not enough memory; the open transaction was rolled back.",
-            "Give the process more, then run the same command again to go on.",
-        )
-        return self._broken_off("failed", error, error.exit_code, str(error))
 
     def _load_sources(self, plan: LoadPlan) -> None:
         started = time.monotonic()

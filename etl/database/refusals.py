@@ -61,6 +61,7 @@ _REASONS = {
 }
 _REFUSING_CLASSES = {"22": Reason.DATA, "23": Reason.CONSTRAINT}
 _PASSING = ("08", "40", "53", "57P")
+_LASTING = ("53400",)  # a limit that is configured, such as temp_file_limit: the same would meet it again
 
 # SQLite has no SQLSTATE: the one PostgreSQL would give, so that reports and `etl rejects` read the same.
 _SQLITE_STATES = {
@@ -112,7 +113,8 @@ def _postgresql_fault(error: psycopg.Error) -> Fault:
     reason = _REASONS.get(state) or _REFUSING_CLASSES.get(state[:2])
     if reason is not None:
         return Fault(Fate.REFUSE, reason, message, state, diagnosis.constraint_name, diagnosis.column_name)
-    return Fault(Fate.RETRY if state.startswith(_PASSING) else Fate.FAIL, Reason.DATA, message, state)
+    passing = state.startswith(_PASSING) and state not in _LASTING
+    return Fault(Fate.RETRY if passing else Fate.FAIL, Reason.DATA, message, state)
 
 
 def _sqlite_fault(error: sqlite3.Error) -> Fault:
@@ -150,6 +152,7 @@ def target_errors(url: URL) -> Iterator[None]:
 
 
 def _target_error(error: BaseException, url: URL) -> TargetError:
+    error = _first_cause(error)
     fault = fault_of(error)
     said = _one_line(fault.message, url)
     if remedy := _sqlite_remedy(error):
@@ -163,6 +166,20 @@ def _target_error(error: BaseException, url: URL) -> TargetError:
     if fault.sqlstate == "42501":
         return TargetError(f"{_shown(url)}: no permission: {said}{state}.", "Grant it to the role, or use another one.")
     return TargetError(f"{_shown(url)}: {said}{state}.", _AGAIN)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """The error that the others came from, which were raised while it was handled.
+
+    A full disk has SQLite roll the whole transaction back (sqlite.org/lang_transaction.html, "Response To Errors
+    Within A Transaction"): then the savepoint to roll back to is gone, which is an error of its own and says nothing.
+    """
+    first, earlier = error, error.__context__
+    while earlier is not None:
+        if isinstance(earlier, DBAPIError | sqlite3.Error | _psycopg_error()):
+            first = first if fault_of(earlier).fate is Fate.REFUSE else earlier
+        earlier = earlier.__context__
+    return first
 
 
 def _sqlite_remedy(error: BaseException) -> str | None:

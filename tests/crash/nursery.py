@@ -102,8 +102,10 @@ class Nursery:
         self._child: Child | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="etl-nursery-")
 
-    def start(self, *arguments: str | Path, step: Step | None = None, stdin: str | Path = os.devnull) -> Child:
-        """Start `etl` with ``arguments``; at ``step`` something happens to it."""
+    def start(
+        self, *arguments: str | Path, step: Step | None = None, stdin: str | Path = os.devnull, first: str = ""
+    ) -> Child:
+        """Start `etl` with ``arguments``; at ``step`` something happens to it, and ``first`` is Python that it runs."""
         if self._child is not None:  # whose test has failed before it looked at the end
             self._child.signal(signal.SIGKILL)
             self._child.has_ended(SECONDS)
@@ -112,14 +114,15 @@ class Nursery:
             "arguments": list(map(str, arguments)),
             "step": None if step is None else asdict(step),
             "streams": [str(stdin), str(output), str(errors)],
+            "first": first,
         }
         self._asked.write(json.dumps(request).encode() + b"\n")
         answers: Any = self._answers
         self._child = Child(int(answers.readline()), answers, output, errors)
         return self._child
 
-    def run(self, *arguments: str | Path, step: Step | None = None) -> Done:
-        return self.start(*arguments, step=step).wait()
+    def run(self, *arguments: str | Path, step: Step | None = None, first: str = "") -> Done:
+        return self.start(*arguments, step=step, first=first).wait()
 
     def close(self) -> None:
         self._asked.close()
@@ -136,7 +139,7 @@ def serve() -> None:
         request = json.loads(line)
         pid = os.fork()
         if not pid:
-            _be_etl(request["arguments"], request["step"], request["streams"])
+            _be_etl(**request)
         _answer(pid)
         _, status = os.waitpid(pid, 0)
         _answer(os.waitstatus_to_exitcode(status))
@@ -147,7 +150,7 @@ def _answer(number: int) -> None:
     sys.stdout.flush()
 
 
-def _be_etl(arguments: Sequence[str], step: dict[str, Any] | None, streams: Sequence[str]) -> None:
+def _be_etl(arguments: Sequence[str], step: dict[str, Any] | None, streams: Sequence[str], first: str) -> None:
     """The command; what it opens and says is its own from here on."""
     from etl.__main__ import run
 
@@ -158,6 +161,7 @@ def _be_etl(arguments: Sequence[str], step: dict[str, Any] | None, streams: Sequ
     sys.argv = ["etl", *arguments]
     if step is not None:
         Step(**step).arrange()
+    exec(first)
     run()
 
 

@@ -106,13 +106,8 @@ def test_signal_at_any_named_step_ends_the_run_in_order(
     number: signal.Signals,
 ) -> None:
     job = make_job(database_url, tmp_path, method, commit_every, 120)
-    expected = job.left_alone(nursery)
 
-    for step in STEPS:
-        stop_at(job, nursery, Step(step.name, step.moment, step.number, number))
-        job.finish(nursery)
-        assert job.outcome() == expected, step
-        job.start_over()
+    job.at_each(STEPS, nursery, lambda step: stop_at(job, nursery, Step(step.name, step.moment, step.number, number)))
 
 
 @pytest.mark.long
@@ -124,7 +119,7 @@ def test_signals_at_random_moments_end_the_run_in_order(
     job = make_job(database_url, tmp_path, method, 50, 400)
     expected = job.left_alone(nursery)
 
-    for _ in range(30):
+    for _ in range(15):
         child = nursery.start("load", job.path, "--json", "--no-progress")
         if child.has_ended(random.uniform(0.01, 0.3)):
             assert child.wait().exit_code == 3
@@ -194,7 +189,7 @@ def test_signals_to_a_new_process_end_it_at_any_moment(sqlite_url, tmp_path, nur
     job = make_job(sqlite_url, tmp_path, "bulk", 50, 400)
     expected = job.left_alone(nursery)
 
-    for _ in range(40):
+    for _ in range(25):
         with started("load", job.path, "--json") as run:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run.process.wait(random.uniform(0.1, 1.2))

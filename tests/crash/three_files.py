@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sqlalchemy import make_url
 
 from tests.commands import call, wait_until
 from tests.crash.nursery import Nursery
+from tests.crash.steps import Step
 from tests.files import write_csv, write_job
 from tests.jobs import fetch, has_table, is_sqlite, ledger, run_sql
 
@@ -56,7 +58,7 @@ class Job:
             for path in database.parent.glob(f"{database.name}*"):
                 path.unlink()
         else:
-            run_sql(self.url, "DROP TABLE t", "DROP SCHEMA etl CASCADE")
+            run_sql(self.url, "DROP TABLE t", "DROP SCHEMA IF EXISTS etl CASCADE")
         run_sql(self.url, TABLE)
 
     def committed(self) -> tuple[int, int]:
@@ -111,6 +113,22 @@ class Job:
         outcome = self.outcome()
         self.start_over()
         return outcome
+
+    def at_each(self, steps: Sequence[Step], nursery: Nursery, happens: Callable[[Step], object]) -> None:
+        """Something happens at one step after the other, each time to what goes on with the run of the one before.
+
+        What was done is compared with a run that was left alone; then, and where a step makes the ledger, it begins
+        anew.
+        """
+        expected = self.left_alone(nursery)
+        for step in steps:
+            if step.name in ("ledger", "table") or self.is_completed():
+                self.finish(nursery)
+                assert self.outcome() == expected, step
+                self.start_over()
+            happens(step)
+        self.finish(nursery)
+        assert self.outcome() == expected
 
     def check_result(self, result: dict[str, Any]) -> None:
         assert (result["status"], result["exit_code"]) == ("completed", 3)
