@@ -90,17 +90,20 @@ def load(
     quiet: bool,
 ) -> None:
     """Run the job of CONFIG, or go on with it where an earlier run ended."""
-    from etl.loading import Options, execute
-    from etl.progress import choose_reporter
     from etl.report import error_as_dict, result_as_dict, summary
 
     def as_object(code: int, sentence: str) -> str:
         return _as_json(error_as_dict(config.name, code, sentence))
 
+    owed = as_object if as_json else None
+    signals.last_words = partial(_told_at_once, owed)
+    from etl.loading import Options, execute  # only now: it takes most of a second
+    from etl.progress import choose_reporter
+
     _log_to_standard_error(verbose)
     reporter = choose_reporter(show=progress, quiet=quiet, verbose=verbose, stream=sys.stderr)
     options = Options(only, method, limit, dry_run, rerun)
-    with _told_in_a_sentence(signals, as_object if as_json else None):
+    with _told_in_a_sentence(signals, owed):
         result = execute(read_job(config), options, reporter, signals).result
     is_shown = True
     if as_json:

@@ -100,11 +100,11 @@ class Signals:
     def __enter__(self) -> Self:
         self._awakened, self._awaken = os.pipe()
         os.set_blocking(self._awaken, False)
-        threading.Thread(target=self._watch, name="etl-signals", daemon=True).start()
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._handle)
         self._other = signal.set_wakeup_fd(self._awaken, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, name="etl-signals", daemon=True).start()
         return self
 
     def __exit__(

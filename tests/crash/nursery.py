@@ -27,6 +27,7 @@ from tests.crash.steps import Step
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 30.0  # most that a command may take
+BOTH = (signal.SIGINT, signal.SIGTERM)
 IMPORTED = [
     *("etl.cli", "etl.loading", "etl.checking", "etl.verifying", "etl.report", "etl.database.copying"),
     *("filelock", "psycopg", "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite"),
@@ -137,9 +138,11 @@ def serve() -> None:
     gc.freeze()  # a collection in a child would copy all pages that it shares
     while line := sys.stdin.readline():
         request = json.loads(line)
+        signal.pthread_sigmask(signal.SIG_BLOCK, BOTH)  # what comes before it can be told is told then
         pid = os.fork()
         if not pid:
             _be_etl(**request)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, BOTH)
         _answer(pid)
         _, status = os.waitpid(pid, 0)
         _answer(os.waitstatus_to_exitcode(status))
@@ -162,6 +165,7 @@ def _be_etl(arguments: Sequence[str], step: dict[str, Any] | None, streams: Sequ
     if step is not None:
         Step(**step).arrange()
     exec(first)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BOTH)
     run()
 
 
