@@ -39,7 +39,6 @@ class _Commands(click.Group):
 
     def main(self, *args: Any, obj: Signals | None = None, **kwargs: Any) -> Any:
         """Signals are the command's until it ends, or the whole process', where ``obj`` is given."""
-        _open_closed_streams()
         with nullcontext(obj) if obj is not None else Signals() as signals:
             return super().main(*args, obj=signals, **kwargs)
 
@@ -298,16 +297,6 @@ def _print(lines: Iterable[str]) -> bool:
 def _abandon(stream: TextIO) -> None:
     """Python flushes once more at its end: give it somewhere to."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _open_closed_streams() -> None:
-    """A standard stream that is closed (``>&-``) leads to nowhere, before a file or a connection gets its number."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
-        pass
-    os.close(descriptor)
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:  # as Python has it for a stream that was closed when it started
-            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 
 def _write_at_once(descriptor: int, text: str) -> None:
