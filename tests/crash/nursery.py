@@ -78,13 +78,13 @@ class Child:
         assert "Traceback" not in self._done.errors, self._done.errors
         return self._done
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         if not self.has_ended():
             os.kill(self.pid, number)
 
     def end(self, number: signal.Signals) -> Done:
         """Send it a signal, and wait."""
-        self.signal(number)
+        self.send(number)
         return self.wait()
 
 
@@ -108,7 +108,7 @@ class Nursery:
     ) -> Child:
         """Start `etl` with ``arguments``; at ``step`` something happens to it, and ``first`` is Python that it runs."""
         if self._child is not None:  # whose test has failed before it looked at the end
-            self._child.signal(signal.SIGKILL)
+            self._child.send(signal.SIGKILL)
             self._child.has_ended(SECONDS)
         output, errors = (Path(self._folder.name) / name for name in ("output", "errors"))
         request = {

@@ -26,7 +26,7 @@ def kill_when(job: Job, nursery: Nursery, moment: Callable[[float], bool]) -> No
     started = time.monotonic()
     while not child.has_ended(0.001) and time.monotonic() - started < SECONDS:
         if moment(time.monotonic() - started):
-            child.signal(signal.SIGKILL)
+            child.send(signal.SIGKILL)
             break
     assert child.wait().exit_code in (-signal.SIGKILL, 3)
 
@@ -36,7 +36,7 @@ def kill_at_random(job: Job, nursery: Nursery, kills: int) -> int:
     came = 0
     for _ in range(kills):
         patience = random.uniform(0, 0.25)
-        kill_when(job, nursery, lambda now, patience=patience: now >= patience)
+        kill_when(job, nursery, patience.__le__)
         job.check_commit()
         if job.is_completed():
             break
@@ -49,7 +49,11 @@ def kill_at_commits(job: Job, nursery: Nursery, kills: int) -> int:
     came = 0
     for _ in range(kills):
         _, before = job.committed()
-        kill_when(job, nursery, lambda _now, before=before: job.committed()[1] > before)
+
+        def moment(_now: float, before: int = before) -> bool:
+            return job.committed()[1] > before
+
+        kill_when(job, nursery, moment)
         job.check_commit()
         if job.is_completed():
             break

@@ -51,7 +51,7 @@ def small_disk() -> Iterator[Path]:
         pytest.skip(NEEDS_ROOT)
     folder = databases.make_folder(databases.server_account(), [Path("/tmp")])
     mount(folder, "3m")
-    shutil.chown(folder, databases.server_account())
+    shutil.chown(folder, databases.server_account() or "root")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
     folder.rmdir()
@@ -132,7 +132,7 @@ def test_backend_that_the_system_kills_for_memory_is_told_and_the_run_goes_on(po
         os.kill(backend, signal.SIGKILL)
         wait_until(lambda: not Path(f"/proc/{backend}").exists())
     wait_until(lambda: databases.answers(make_url(postgres_url)))
-    child.signal(signal.SIGCONT)
+    child.send(signal.SIGCONT)
 
     done = child.wait()
 
@@ -161,7 +161,7 @@ def test_full_disk_of_the_log_ends_the_server_and_the_run_goes_on_once_there_is_
     disk = databases.make_folder(databases.server_account(), [Path("/tmp")])
     mount(disk, "200m")
     try:
-        shutil.chown(disk, databases.server_account())
+        shutil.chown(disk, databases.server_account() or "root")
         monkeypatch.setattr(databases, "in_memory", lambda: iter([disk]))
         with databases.fresh_database(server) as url:
             job = make_job(url, tmp_path, "copy", 500, 20_000)

@@ -48,7 +48,7 @@ def ended_by(child: Child, *numbers: signal.Signals, within: float = SECONDS) ->
     """The end of a command that is sent signals now."""
     began = time.monotonic()
     for number in numbers:
-        child.signal(number)
+        child.send(number)
     done = child.wait()
     assert time.monotonic() - began < within
     assert_stopped(done.exit_code, done.output, numbers[0])
@@ -369,7 +369,7 @@ def test_second_sigint_ends_at_once(postgres_url, tmp_path, nursery):
     with dead_after(postgres_url, b"COMMIT", 3) as (url, proxy):
         child = nursery.start("load", job_at(job, url), "--json")
         assert proxy.is_dead.wait(SECONDS)
-        child.signal(signal.SIGINT)
+        child.send(signal.SIGINT)
         assert not child.has_ended(0.2)
         ended_by(child, signal.SIGINT, within=1.5)
     job.finish(nursery)
