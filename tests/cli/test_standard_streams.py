@@ -44,6 +44,7 @@ def test_output_on_a_full_disk_is_told_and_costs_no_row(job):
     assert query(job.url, "SELECT status FROM etl_run") == [("completed",)]
 
 
+@pytest.mark.long
 @needs_full
 def test_errors_on_a_full_disk_change_nothing(job):
     done = etl(job, "2>/dev/full")
@@ -52,6 +53,7 @@ def test_errors_on_a_full_disk_change_nothing(job):
     assert json.loads(done.stdout)["written"] == 2
 
 
+@pytest.mark.long
 @needs_full
 def test_exit_code_of_a_failure_stays_where_nothing_can_be_told(job):
     execute(job.url, "DROP TABLE items")
@@ -61,7 +63,9 @@ def test_exit_code_of_a_failure_stays_where_nothing_can_be_told(job):
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", "0<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed", [*(pytest.param(one, marks=pytest.mark.long) for one in (">&-", "2>&-")), "0<&- >&- 2>&-"]
+)
 def test_closed_streams_are_nobodys_and_change_nothing(job, closed):
     """No file or connection takes their place: what is said there would go into it."""
     done = etl(job, closed)

@@ -102,6 +102,7 @@ def fill(disk: Path, but: int) -> Path:
     return ballast
 
 
+@pytest.mark.long
 def test_temporary_files_without_space_are_told(postgres_url, tmp_path, nursery):
     """The rows that are settled are sorted on the server, here without memory and without a file for it."""
     job = make_job(postgres_url, tmp_path, "copy", "file", 4_000)

@@ -33,6 +33,13 @@ CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 BOTH = pytest.mark.parametrize("number", list(CODES), ids=["SIGINT", "SIGTERM"])
 
 
+def mostly(number: signal.Signals) -> pytest.MarkDecorator:
+    """This one; the other takes its turn in the long tests."""
+    marks = {other: () if other == number else (pytest.mark.long,) for other in CODES}
+    each = [pytest.param(other, marks=marks[other], id=other.name) for other in CODES]
+    return pytest.mark.parametrize("number", each)
+
+
 def assert_stopped(exit_code: int, output: str, number: int) -> dict[str, Any]:
     """The exit code of the signal, and the one JSON object with it."""
     assert exit_code == 128 + number
@@ -67,7 +74,7 @@ def stopped_at(job: Path, nursery: Nursery, step: Step) -> Done:
 # At the steps of a load
 
 STEPS = [Step(name, moment) for name in ALWAYS for moment in ("before", "after")]
-SAMPLE = [Step("plans"), Step("run", "after"), Step("savepoint", "after"), Step("rejects", "before", 2)]
+SAMPLE = [Step("run", "after"), Step("savepoint", "after", 2)]
 
 
 def stop_at(job: Job, nursery: Nursery, step: Step) -> None:
@@ -79,14 +86,14 @@ def stop_at(job: Job, nursery: Nursery, step: Step) -> None:
     job.check_commit()
 
 
-@BOTH
+@mostly(signal.SIGTERM)
 def test_signal_at_a_named_step_ends_the_run_in_order(
     database_url: str, tmp_path: Path, nursery: Nursery, number: signal.Signals
 ) -> None:
     job = make_job(database_url, tmp_path, "bulk", 50, 120)
     expected = job.left_alone(nursery)
 
-    for step in SAMPLE[number == signal.SIGINT :: 2]:
+    for step in SAMPLE:
         stop_at(job, nursery, Step(step.name, step.moment, step.number, number))
     job.finish(nursery)
 
@@ -153,7 +160,7 @@ run()
 """
 
 
-@BOTH
+@mostly(signal.SIGTERM)
 @pytest.mark.parametrize(
     "module",
     [
@@ -204,7 +211,7 @@ def test_signals_to_a_new_process_end_it_at_any_moment(sqlite_url, tmp_path, nur
             job.start_over()
 
 
-@BOTH
+@mostly(signal.SIGINT)
 def test_signal_while_connecting_to_a_server_that_does_not_answer(tmp_path, nursery, number):
     write_csv(tmp_path / "a.csv", ["id"], [(1,)])
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -237,7 +244,7 @@ def started_and_stopped(job: Job) -> Iterator[None]:
         process.wait()
 
 
-@BOTH
+@mostly(signal.SIGTERM)
 def test_signal_while_a_large_file_is_fingerprinted(sqlite_url, tmp_path, nursery, number):
     run_sql(sqlite_url, "CREATE TABLE t (id INTEGER)")
     write_csv(tmp_path / "a.csv", ["id"], [(1,)])
@@ -281,7 +288,7 @@ def is_at(url: str, what: str) -> bool:
     return bool(fetch(url, f"SELECT 1 FROM pg_stat_activity WHERE application_name = 'etl' AND {what}"))
 
 
-@BOTH
+@mostly(signal.SIGINT)
 def test_signal_while_copy_waits(postgres_url, tmp_path, nursery, number):
     job = make_job(postgres_url, tmp_path, "copy", 50, 120)
     with table_locked(postgres_url):
@@ -293,7 +300,7 @@ def test_signal_while_copy_waits(postgres_url, tmp_path, nursery, number):
     job.finish(nursery)
 
 
-@BOTH
+@mostly(signal.SIGTERM)
 def test_signal_while_the_server_settles(postgres_url, tmp_path, nursery, number):
     job = make_job(postgres_url, tmp_path, "copy", 50, 120)
     slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(60); RETURN new; END'"

@@ -134,7 +134,7 @@ def test_journal_that_a_kill_has_left_is_rolled_back_by_the_resume(sqlite_url, t
     assert job.outcome() == expected
 
 
-@pytest.mark.parametrize("name", ["rows", "commit"])
+@pytest.mark.parametrize("name", ["rows", pytest.param("commit", marks=pytest.mark.long)])
 def test_database_in_wal_mode_goes_on_after_a_kill(job, tmp_path, nursery, name):
     expected = job.left_alone(nursery)
     with contextlib.closing(sqlite3.connect(tmp_path / "target.db")) as connection:
@@ -190,8 +190,13 @@ def test_write_that_the_system_refuses_is_told_and_the_run_goes_on(job, nursery)
 # Memory
 
 
+NOWHERE = [Step("plans", signal=0), Step("map", signal=0)]
+
+
 @pytest.mark.parametrize(
-    "step", [Step("plans", signal=0), Step("rows", number=3, signal=0), Step("map", signal=0)], ids=str
+    "step",
+    [Step("rows", number=3, signal=0), *(pytest.param(step, marks=pytest.mark.long) for step in NOWHERE)],
+    ids=str,
 )
 def test_run_that_gets_no_more_memory_is_told_and_goes_on(job, nursery, step):
     expected = job.left_alone(nursery)
