@@ -6,22 +6,23 @@ import datetime as dt
 import errno
 import logging
 import os
+import select
 import shlex
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, TextIO
 
 import click
 
 from etl import __version__
 from etl.config import Method, RejectLimit, parse_limit, read_database, read_job
-from etl.errors import ConfigError, EtlError, Terminated
+from etl.errors import ConfigError, EtlError, OutOfMemory
 from etl.showing import shown_argument, to_json, visible_lines, without_passwords
+from etl.stopping import Signals, exit_code_of, name_of
 
 EXIT_CODES = """
 \b
@@ -37,7 +38,12 @@ Exit codes:
 
 
 class _Commands(click.Group):
-    """The commands: also a usage error and a bug are told in a sentence, and Ctrl-C during the imports is no error."""
+    """The commands: also a usage error and a bug are told in a sentence, and a signal ends them in order."""
+
+    def main(self, *args: Any, obj: Signals | None = None, **kwargs: Any) -> Any:
+        """Signals are the command's until it ends, or the whole process', where ``obj`` is given."""
+        with nullcontext(obj) if obj is not None else Signals() as signals:
+            return super().main(*args, obj=signals, **kwargs)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["etl.as_json"] = "--json" in args
@@ -51,8 +57,6 @@ class _Commands(click.Group):
             if ctx.meta["etl.as_json"]:
                 _print_usage_error_as_json(told)
             raise told from None
-        except KeyboardInterrupt as error:
-            _exit(143 if isinstance(error, Terminated) else 130, _NOT_STARTED)
         except Exception as error:
             if _is_clicks_own(error):
                 raise
@@ -116,7 +120,9 @@ def _reject_limit(_context: click.Context, _option: click.Parameter, text: str |
 @click.option("--progress/--no-progress", default=None, help="Default: on a terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more: why a method was chosen, what it cost.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress, and no summary.")
+@click.pass_obj
 def load(
+    signals: Signals,
     config: Path,
     only: tuple[str, ...],
     method: Method | None,
@@ -131,31 +137,29 @@ def load(
     quiet: bool,
 ) -> None:
     """Run the job of CONFIG, or go on with it where an earlier run ended."""
-    from etl.loading import Options, execute
-    from etl.progress import choose_reporter
     from etl.report import error_as_dict, result_as_dict, summary
 
+    def as_object(code: int, sentence: str) -> str:
+        return to_json(error_as_dict(_job_name(config), code, sentence))
+
+    owed = as_object if as_json else None
+    signals.last_words = partial(_told_at_once, owed)
+    from etl.loading import Options, execute  # only now: it takes most of a second
+    from etl.progress import choose_reporter
+
     _log_to_standard_error(verbose)
-    _tell_sigterm()
     reporter = choose_reporter(show=progress, quiet=quiet, verbose=verbose, stream=sys.stderr)
     options = Options(only, method, limit, dry_run, rerun, wait, max_rejects)
-    try:
-        result = execute(read_job(config), options, reporter).result
-    except EtlError as error:
-        sentence = without_passwords(str(error))
-        if as_json:
-            _print_json(error_as_dict(_job_name(config), error.exit_code, sentence))
-        _exit(error.exit_code, sentence)
-    except KeyboardInterrupt as error:
-        code = 143 if isinstance(error, Terminated) else 130
-        if as_json:
-            _print_json(error_as_dict(_job_name(config), code, _NOT_STARTED))
-        _exit(code, _NOT_STARTED)
+    with _told_in_a_sentence(signals, owed):
+        result = execute(read_job(config), options, reporter, signals).result
+    is_shown = True
     if as_json:
-        _print_json(result_as_dict(result))
+        is_shown = _print_json(result_as_dict(result))
     elif not quiet:
-        _print([summary(result, f"etl rejects {shlex.quote(str(config))} --run {result.run_id}", verbose=verbose)])
-    _exit(result.exit_code, result.error)
+        command = f"etl rejects {shlex.quote(str(config))} --run {result.run_id}"
+        is_shown = _print([summary(result, command, verbose=verbose)])
+    is_done = result.exit_code in (0, 3)
+    _exit(1 if is_done and not is_shown else result.exit_code, result.error)
 
 
 @main.command()
@@ -167,7 +171,8 @@ def load(
     help="Load N records of each source by the chosen method and by `row`, roll both back, and compare.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
-def check(config: Path, verify: int | None, as_json: bool) -> None:
+@click.pass_obj
+def check(signals: Signals, config: Path, verify: int | None, as_json: bool) -> None:
     """Look at all that a load of CONFIG depends on: config, connection, tables, columns, sources. Writes nothing.
 
     Ends with 1 where there are problems, or where --verify finds that the methods differ.
@@ -175,35 +180,31 @@ def check(config: Path, verify: int | None, as_json: bool) -> None:
     from etl.checking import check_job, report_as_dict, report_as_text
     from etl.verifying import verify_job
 
-    _tell_sigterm()
-    with _told_in_a_sentence(as_json):
+    with _told_in_a_sentence(signals, _error_as_json if as_json else None):
         job = read_job(config)
         report = check_job(job) if verify is None else verify_job(job, verify)
-        if as_json:
-            _print_json(report_as_dict(report))
-        else:
-            _print([report_as_text(report)])
-        _exit(1 if report.problems or report.has_differences else 0)
+    is_shown = _print_json(report_as_dict(report)) if as_json else _print([report_as_text(report)])
+    _exit(1 if report.problems or report.has_differences or not is_shown else 0)
 
 
 @main.command()
 @click.argument("config_or_url", metavar="CONFIG|URL")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 @click.option("--last", type=click.IntRange(min=1), default=20, show_default=True, metavar="N", help="Newest N runs.")
-def history(config_or_url: str, as_json: bool, last: int) -> None:
+@click.pass_obj
+def history(signals: Signals, config_or_url: str, as_json: bool, last: int) -> None:
     """List the runs of the job of CONFIG, or all in the database at URL, the newest first."""
     from etl.checking import read_ledger
     from etl.ledger import past_runs
     from etl.report import history_as_dict, history_table
 
-    with _told_in_a_sentence(as_json):
+    with _told_in_a_sentence(signals, _error_as_json if as_json else None):
         database, job = read_database(config_or_url)
         with read_ledger(database) as session:
             runs = past_runs(session, job, last) if session is not None else []
-        if as_json:
-            _print_json(history_as_dict(runs))
-        else:
-            _print([history_table(runs) if runs else "No runs yet."])
+    told = history_table(runs) if runs else "No runs yet."
+    is_shown = _print_json(history_as_dict(runs)) if as_json else _print([told])
+    _exit(0 if is_shown else 1)
 
 
 @main.command()
@@ -213,7 +214,9 @@ def history(config_or_url: str, as_json: bool, last: int) -> None:
 @click.option("--phase", type=click.Choice(["read", "map", "write", "duplicate"]), help="Of this phase only.")
 @click.option("--format", "format_", type=click.Choice(["table", "csv", "jsonl"]), default="table", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@click.pass_obj
 def rejects(
+    signals: Signals,
     config_or_url: str,
     run_id: str | None,
     load_name: str | None,
@@ -231,7 +234,7 @@ def rejects(
         "csv": rejects_csv,
         "jsonl": rejects_jsonl,
     }
-    with _told_in_a_sentence(as_json=False):
+    with _told_in_a_sentence(signals):
         database, job = read_database(config_or_url)
         with read_ledger(database) as session:
             if run_id is not None and (session is None or not run_exists(session, run_id)):
@@ -254,8 +257,15 @@ def rejects(
 @click.option("--job", "job_name", metavar="NAME", help="Default: the job of CONFIG, or all in the database at URL.")
 @click.option("--dry-run", is_flag=True, help="Say what would be deleted, and delete nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+@click.pass_obj
 def purge(
-    config_or_url: str, before: dt.datetime | None, keep: int | None, job_name: str | None, dry_run: bool, as_json: bool
+    signals: Signals,
+    config_or_url: str,
+    before: dt.datetime | None,
+    keep: int | None,
+    job_name: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Delete the rejects of old runs, and the runs that are not needed to know which files were loaded.
 
@@ -266,20 +276,17 @@ def purge(
 
     if before is None and keep is None:
         raise click.UsageError("Give --before DATE, --keep N, or both.")
-    _tell_sigterm()
-    with _told_in_a_sentence(as_json):
+    with _told_in_a_sentence(signals, _error_as_json if as_json else None):
         database, job = read_database(config_or_url)
         report = purge_ledger(database, job_name or job, Limits(before, keep or 0), dry_run=dry_run)
-        if as_json:
-            _print_json(purge_as_dict(report))
-        else:
-            _print([purge_as_text(report)])
-        _exit(report.exit_code)
+    is_shown = _print_json(purge_as_dict(report)) if as_json else _print([purge_as_text(report)])
+    _exit(report.exit_code if is_shown else 1)
 
 
 def _write_lines(lines: Iterator[str], output: Path | None) -> None:
     if output is None:
-        _print(lines)
+        if not _print(lines):
+            _exit(1)
         return
     try:
         with output.open("w", encoding="utf-8", newline="") as file:
@@ -289,20 +296,42 @@ def _write_lines(lines: Iterator[str], output: Path | None) -> None:
 
 
 @contextmanager
-def _told_in_a_sentence(as_json: bool) -> Iterator[None]:
-    """An EtlError ends the command with its sentence on standard error, and with its exit code."""
+def _told_in_a_sentence(signals: Signals, as_object: Callable[[int, str], str] | None = None) -> Iterator[None]:
+    """What signals may interrupt; they, and an EtlError, end the command with a sentence and their exit code.
+
+    ``as_object`` makes the JSON object that is due on standard output then.
+    """
+    signals.last_words = partial(_told_at_once, as_object)
     try:
-        yield
+        with signals.interruptible():
+            yield
+        code, sentence = 0, ""
     except EtlError as error:
-        sentence = without_passwords(str(error))
-        if as_json:
-            _print_json({"error": sentence, "exit_code": error.exit_code})
-        _exit(error.exit_code, sentence)
+        code, sentence = error.exit_code, without_passwords(str(error))
+    except MemoryError:
+        code, sentence = OutOfMemory.exit_code, str(OutOfMemory())
     except KeyboardInterrupt as error:
-        _exit(143 if isinstance(error, Terminated) else 130)
+        code = exit_code_of(error)
+        sentence = f"Stopped by {name_of(code)}; nothing was loaded."
+    signals.last_words = partial(_told_at_once, None)  # the object is printed below, or by the command
+    if not code:
+        return
+    if as_object is not None:
+        _print([as_object(code, sentence)])
+    _exit(code, sentence)
 
 
-_NOT_STARTED = "Stopped before anything was started."
+def _told_at_once(as_object: Callable[[int, str], str] | None, code: int) -> None:
+    """Of a process that ends with ``code`` whatever its main thread is at."""
+    told = f"Stopped by {name_of(code)} without waiting any longer; the database rolls the open transaction back."
+    sentence = f"{told} Run the same command again to go on."
+    _write_at_once(2, f"etl: {sentence}\n")
+    if as_object is not None:
+        _write_at_once(1, f"{as_object(code, sentence)}\n")
+
+
+def _error_as_json(code: int, sentence: str) -> str:
+    return to_json({"error": sentence, "exit_code": code})
 
 
 def _print_usage_error_as_json(error: click.UsageError) -> None:
@@ -343,27 +372,49 @@ def _bug(error: Exception) -> str:
 
 def _exit(code: int, error: str | None = None) -> None:
     if error:
-        click.echo(f"etl: {visible_lines(error)}", err=True)
+        _tell(error)
     sys.exit(code)
 
 
-def _print_json(value: object) -> None:
-    _print([to_json(value)])
+def _tell(sentence: str) -> None:
+    """On standard error; where nobody can read it, the exit code has to do."""
+    try:
+        click.echo(f"etl: {visible_lines(sentence)}", err=True)
+    except OSError:
+        _abandon(sys.stderr)
 
 
-def _print(lines: Iterable[str]) -> None:
-    """To standard output; a reader that has seen enough (``| head``) is no error."""
+def _print_json(value: object) -> bool:
+    return _print([to_json(value)])
+
+
+def _print(lines: Iterable[str]) -> bool:
+    """To standard output; False, and told, where it takes no more. A reader that has seen enough is no error."""
     try:
         for line in lines:
             sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
     except BrokenPipeError:
         _abandon(sys.stdout)
+    except OSError as error:
+        _abandon(sys.stdout)
+        _tell(f"Standard output cannot be written to: {error.strerror}. What was committed stays: see `etl history`.")
+        return False
+    return True
 
 
 def _abandon(stream: TextIO) -> None:
     """Python flushes once more at its end: give it somewhere to."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _write_at_once(descriptor: int, text: str) -> None:
+    """Past Python's streams, which another thread may hold, and not where a full pipe would have to be waited for."""
+    try:
+        if select.select([], [descriptor], [], 0)[1]:
+            os.write(descriptor, text.encode())
+    except OSError:
+        pass
 
 
 def _log_to_standard_error(verbose: bool) -> None:
@@ -372,12 +423,3 @@ def _log_to_standard_error(verbose: bool) -> None:
     logging.getLogger("etl").setLevel(level)
     # It warns of each executemany that was refused and is settled now: no news to anybody.
     logging.getLogger("psycopg").setLevel(logging.ERROR)
-
-
-def _tell_sigterm() -> None:
-    """SIGTERM ends a run as SIGINT does: rolled back, written down, resumable."""
-
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)

@@ -10,6 +10,7 @@
     │  └─ DuplicateFound        on_duplicate = "error" met a duplicate
     ├─ TooManyRejects           exit 4, the open transaction was rolled back
     ├─ Locked                   exit 5
+    ├─ OutOfMemory              exit 1
     └─ AccountingError          exit 1, the counts do not add up
 
 ``str(error)`` is one sentence that says what and where, and one that says what to do. Values of the data and
@@ -80,6 +81,16 @@ class Locked(EtlError):
     """Another run of the same job is at work on the same target."""
 
     exit_code = 5
+
+
+class OutOfMemory(EtlError):
+    """The process gets no more memory; the open transaction was rolled back."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is not enough memory; the open transaction was rolled back.",
+            "Give the process more, then run the same command again to go on.",
+        )
 
 
 class AccountingError(EtlError):

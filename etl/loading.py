@@ -20,7 +20,15 @@ from sqlalchemy.orm import Session
 from etl.accounting import check_reject_limit, counts_of, reasons_committed, reasons_of, rejects_of
 from etl.config import Job, Load, Method, RejectLimit, parse_limit, read_job
 from etl.database import commit_unwaited, connected, session_factory, target_errors
-from etl.errors import ConfigError, DuplicateFound, EtlError, SourceChanged, SourceError, Terminated, TooManyRejects
+from etl.errors import (
+    ConfigError,
+    DuplicateFound,
+    EtlError,
+    OutOfMemory,
+    SourceChanged,
+    SourceError,
+    TooManyRejects,
+)
 from etl.ledger import (
     PATIENCE,
     File,
@@ -63,9 +71,12 @@ from etl.records import (
     RunResult,
     Verdict,
 )
+from etl.stopping import NeverStopped, Stop, exit_code_of, held, name_of
 from etl.timing import Meter
 
 logger = logging.getLogger(__name__)
+
+NEVER = NeverStopped()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +134,14 @@ def _reject_limit(value: int | str | None) -> RejectLimit | None:
         raise ConfigError(f"max_rejects = {value!r} is not allowed.", f"Give {error}.") from None
 
 
-def execute(job: Job, options: Options, reporter: Reporter) -> Execution:
-    """Run a job. An error behind the opening of the run is part of what is given back, one before it is raised."""
+def execute(job: Job, options: Options, reporter: Reporter, stop: Stop = NEVER) -> Execution:
+    """Run a job. An error behind the opening of the run is part of what is given back, one before it is raised.
+
+    ``stop`` is held from the end of the run on: a signal that comes too late changes nothing any more.
+    """
     with (
         prepared(job, _loads(job, options), options, reporter) as preparation,
-        executed(preparation, job, options, reporter) as execution,
+        executed(preparation, job, options, reporter, stop) as execution,
     ):
         return execution
 
@@ -163,14 +177,16 @@ def prepared(job: Job, loads: Sequence[Load], options: Options, reporter: Report
 
 
 @contextmanager
-def executed(preparation: Preparation, job: Job, options: Options, reporter: Reporter) -> Iterator[Execution]:
+def executed(
+    preparation: Preparation, job: Job, options: Options, reporter: Reporter, stop: Stop = NEVER
+) -> Iterator[Execution]:
     """How a run ended. A dry run is rolled back on leaving: until then the connection sees what it did."""
     connection = preparation.connection
     with _rolled_back(connection) if options.dry_run else nullcontext():
         with session_factory(connection)() as session:
             meter = Meter(session)
             begin = meter.timed("start", _RunInProgress)
-            execution = begin(job, preparation, options, reporter, session, meter).execute()
+            execution = begin(job, preparation, options, reporter, stop, session, meter).execute()
         yield execution
 
 
@@ -207,15 +223,18 @@ class _RunInProgress:
         preparation: Preparation,
         options: Options,
         reporter: Reporter,
+        stop: Stop,
         session: Session,
         meter: Meter,
     ) -> None:
         upgrade_ledger(session.connection(), job.database.ledger_place)
+        stop.hold()  # until there is an `execute` to write down that the run was stopped
         self._job = job
         self._plans = preparation.plans
         self._fingerprints = preparation.fingerprints
         self._options = options
         self._reporter = reporter
+        self._stop = stop
         self._session = session
         self._run = open_run(session, job.name, rerun=options.rerun)
         self._run_id = self._run.id  # to be known also when the database does not answer any more
@@ -233,18 +252,23 @@ class _RunInProgress:
 
     def execute(self) -> Execution:
         try:
+            self._stop.release()
             with target_errors(self._session.connection().engine.url):
                 for plan in self._plans:
                     self._require_unfinished(plan)
                 for plan in self._plans:
                     self._load_sources(plan)
                 self._commit()
+            self._stop.hold()
         except EtlError as error:
             return self._broken_off("failed", error, error.exit_code, str(error))
+        except MemoryError:
+            full = OutOfMemory()
+            return self._broken_off("failed", full, full.exit_code, str(full))
         except KeyboardInterrupt as error:
-            name, code = ("SIGTERM", 143) if isinstance(error, Terminated) else ("SIGINT", 130)
-            sentence = f"Stopped by {name}; the open transaction was rolled back. Run the same command again to go on."
-            return self._broken_off("stopped", error, code, sentence)
+            code = exit_code_of(error)
+            told = f"Stopped by {name_of(code)}; the open transaction was rolled back."
+            return self._broken_off("stopped", error, code, f"{told} Run the same command again to go on.")
         return self._completed()
 
     def _require_unfinished(self, plan: LoadPlan) -> None:
@@ -399,7 +423,8 @@ class _RunInProgress:
         """
         for name, counts in self._counts.items():
             counts.check(f"the load {name}")
-        commit_unwaited(self._session)
+        with held(self._stop):
+            commit_unwaited(self._session)
         self._open_rows = 0
         self._has_open_file = False
         self._reporter.committed()
@@ -413,6 +438,7 @@ class _RunInProgress:
         self, status: Literal["failed", "stopped"], error: BaseException, exit_code: int, sentence: str
     ) -> Execution:
         """Roll back, and write down how the run ended where the database still lets us; the first error stays it."""
+        self._stop.hold()
         result = RunResult(self._run_id, self._job.name, status, exit_code, self._options.dry_run, self._elapsed())
         try:
             self._session.rollback()

@@ -13,7 +13,7 @@ import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from etl.records import Counts, FileResult, LoadResult, Reject, RejectCount, RunResult, Timing
 from etl.showing import to_json, visible
@@ -98,8 +98,9 @@ def result_as_dict(result: RunResult) -> dict[str, Any]:
 
 
 def error_as_dict(job: str, exit_code: int, message: str, *, dry_run: bool = False) -> dict[str, Any]:
-    """The same object for a run that never started."""
-    return result_as_dict(RunResult("", job, "failed", exit_code, dry_run, 0.0, error=message))
+    """The same object for a run that never started, or that a signal has ended at once."""
+    status: Literal["stopped", "failed"] = "stopped" if exit_code > 128 else "failed"
+    return result_as_dict(RunResult("", job, status, exit_code, dry_run, 0.0, error=message))
 
 
 def _load_as_dict(load: LoadResult) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from etl.errors import TargetUnavailable
 
 CONNECT_TIMEOUT = 10  # seconds, for PostgreSQL, unless the URL says otherwise
 SQLITE_CACHE = 32 * 1024  # KiB: a transaction of 100,000 rows has room in it, not in the default of 2 MiB
-BUSY_TIMEOUT = 30  # seconds that SQLite waits for another writer
+BUSY_TIMEOUT = 30  # seconds that SQLite waits for another writer, unless the URL says otherwise
 
 
 def database_engine(database: Database, *, read_only: bool = False) -> Engine:
@@ -85,7 +85,8 @@ def overwrite_what_is_deleted(connection: Connection) -> None:
 
 
 def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, hide_parameters=True)
+    patience = {} if "timeout" in url.query else {"timeout": BUSY_TIMEOUT}
+    engine = create_engine(url, connect_args=patience, hide_parameters=True)
     event.listen(engine, "connect", _own_transactions)
     event.listen(engine, "begin", _begin_deferred if read_only else _begin_immediate)
     return engine.execution_options(schema_translate_map={"ledger": None})

@@ -62,6 +62,7 @@ _REASONS = {
 }
 _REFUSING_CLASSES = {"22": Reason.DATA, "23": Reason.CONSTRAINT}
 _PASSING = ("08", "40", "53", "57P")
+_LASTING = ("53400",)  # a limit that is configured, such as temp_file_limit: the same would meet it again
 
 # SQLite has no SQLSTATE: the one PostgreSQL would give, so that reports and `etl rejects` read the same.
 _SQLITE_STATES = {
@@ -113,7 +114,8 @@ def _postgresql_fault(error: psycopg.Error) -> Fault:
     reason = _REASONS.get(state) or _REFUSING_CLASSES.get(state[:2])
     if reason is not None:
         return Fault(Fate.REFUSE, reason, message, state, diagnosis.constraint_name, diagnosis.column_name)
-    return Fault(Fate.RETRY if state.startswith(_PASSING) else Fate.FAIL, Reason.DATA, message, state)
+    passing = state.startswith(_PASSING) and state not in _LASTING
+    return Fault(Fate.RETRY if passing else Fate.FAIL, Reason.DATA, message, state)
 
 
 def _sqlite_fault(error: sqlite3.Error) -> Fault:
@@ -151,8 +153,12 @@ def target_errors(url: URL) -> Iterator[None]:
 
 
 def _target_error(error: BaseException, url: URL) -> TargetError:
+    error = _first_cause(error)
     fault = fault_of(error)
     said = _one_line(fault.message, url)
+    if remedy := _sqlite_remedy(error):
+        kind = TargetUnavailable if fault.fate is Fate.RETRY else TargetError
+        return kind(f"{shown_url(url)}: {said}.", remedy)
     state = f" (SQLSTATE {fault.sqlstate})" if fault.sqlstate else ""
     if fault.fate is Fate.RETRY and fault.sqlstate is None and url.get_backend_name() == "postgresql":
         return TargetUnavailable(f"{shown_url(url)} cannot be reached, or was lost: {said}.", _connect(url))
@@ -170,11 +176,45 @@ def _connect(url: URL) -> str:
     return f"Check that the server is up, and the url and password{also}; then run the same command again."
 
 
+def _first_cause(error: BaseException) -> BaseException:
+    """The error that the others came from, which were raised while it was handled.
+
+    A full disk has SQLite roll the whole transaction back (sqlite.org/lang_transaction.html, "Response To Errors
+    Within A Transaction"): then the savepoint to roll back to is gone, which is an error of its own and says nothing.
+    """
+    first, earlier = error, error.__context__
+    while earlier is not None:
+        if isinstance(earlier, DBAPIError | sqlite3.Error | _psycopg_error()):
+            first = first if fault_of(earlier).fate is Fate.REFUSE else earlier
+        earlier = earlier.__context__
+    return first
+
+
+def _sqlite_remedy(error: BaseException) -> str | None:
+    """What to do about a fault of a whole SQLite database; an extended result code says the same as its first part."""
+    driver_error = error.orig if isinstance(error, DBAPIError) else error
+    name = getattr(driver_error, "sqlite_errorname", "")
+    return next((remedy for start, remedy in _SQLITE_REMEDIES.items() if name.startswith(start)), None)
+
+
 _PERMISSION = (
     "Grant it to the role, or use another one; where a row level security policy has refused a row, mend the source or "
     "the policy."
 )
 _AGAIN = "Once that is mended, run the same command again: it goes on after the last commit."
+_SQLITE_REMEDIES = {
+    "SQLITE_BUSY": "Another process is at work on it: run the same command again when it has ended, or wait longer by "
+    "`?timeout=SECONDS` in the url.",
+    "SQLITE_READONLY": "Grant the user that runs etl the right to write to the file and to its folder, "
+    "then run the same command again.",
+    "SQLITE_CANTOPEN": "Grant the user that runs etl the right to read and write the file and its folder, "
+    "then run the same command again.",
+    "SQLITE_FULL": "Free space on its disk, then run the same command again: it goes on after the last commit.",
+    "SQLITE_NOTADB": "Correct the url.",
+    "SQLITE_CORRUPT": "Restore it from a backup, or save what can be read by `.recover` of the sqlite3 shell, "
+    "then run the same command again.",
+    "SQLITE_IOERR": "See to its disk, then run the same command again: it goes on after the last commit.",
+}
 
 
 def _one_line(message: str, url: URL) -> str:

@@ -270,7 +270,8 @@ class _FileLock:
         except OSError as error:
             raise TargetError(
                 f"The file of the job's lock, {self._path}, cannot be made: {error.strerror}.",
-                "SQLite writes into the folder of its database, too: grant that to the user that runs etl.",
+                "SQLite writes into the folder of its database, too: grant that to the user that runs etl, or free "
+                "space.",
             ) from None
         return True
 

@@ -18,15 +18,18 @@ def prefetching(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Iterator[
     """The same items in the same order, up to ``ahead`` of them made on another thread, from now on, before they are
     asked for.
 
-    What making an item raises is raised where the item would have been. The thread ends with the ``with``.
+    What making an item raises is raised where the item would have been. The thread ends with the ``with``, but is not
+    waited for where a signal ends it: what it is at may take long.
     """
     source = iter(items)
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="etl-ahead")
     pending = deque(pool.submit(_next, source) for _ in range(ahead))
     try:
         yield _taken(pool, pending, source)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    except BaseException as error:
+        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
+        raise
+    pool.shutdown(cancel_futures=True)
 
 
 def _taken(pool: ThreadPoolExecutor, pending: deque[Future[list[Item]]], source: Iterator[Item]) -> Iterator[Item]:

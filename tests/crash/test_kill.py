@@ -2,272 +2,157 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import random
 import signal
-import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
-from tests.files import write_csv, write_job
-from tests.jobs import fetch, has_table, ledger, run_sql
+from tests.commands import wait_until
+from tests.crash.nursery import SECONDS, Nursery
+from tests.crash.steps import ALWAYS, Step
+from tests.crash.three_files import Job, make_job
 
-ROOT = Path(__file__).parents[2]
-ENDING = 30.0  # seconds: most that a run may take
-
-# The table has no key: a row that is written twice, or not at all, shows.
-TABLE = "CREATE TABLE t (id INTEGER, n INTEGER, CONSTRAINT ck_n CHECK (n >= 0))"
-CHECKED, MAPPED = 41, 53  # each 41st record breaks ck_n, and each 53rd is refused by the mapper
-SIZES = {"row": 150, "bulk": 900, "copy": 2000}  # records of each file, so that there is time to kill in
-ALL = [(method, commit_every) for method in ("row", "bulk", "copy") for commit_every in (7, 100, "file", "run")]
+SIZES = {"row": 120, "bulk": 900, "copy": 2000}  # records of each file, so that there is time to kill in
+METHODS = ("row", "bulk", "copy")
+ALL = [(method, commit_every) for method in METHODS for commit_every in (7, 100, "file", "run")]
 
 
-def record(number: int) -> tuple[int, object]:
-    return number, "x" if number % MAPPED == 0 else -1 if number % CHECKED == 0 else number
-
-
-@dataclass
-class Job:
-    """A job of three files, and what it must end with."""
-
-    url: str
-    path: Path
-    records: int
-
-    def start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "etl", "load", str(self.path), "--json", "--no-progress"]
-        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=ROOT, **pipes)
-
-    def committed(self) -> tuple[int, int]:
-        """Executions begun and records committed."""
-        with contextlib.suppress(sqlite3.OperationalError, psycopg.errors.UndefinedTable):
-            if has_table(self.url, "etl_reject"):
-                place = ledger(self.url)
-                runs = fetch(self.url, f"SELECT coalesce(sum(executions), 0) FROM {place}etl_run")
-                files = fetch(self.url, f"SELECT coalesce(sum(position_record), 0) FROM {place}etl_file")
-                return int(runs[0][0]), int(files[0][0])
-        return 0, 0
-
-    def check_commit(self) -> None:
-        """What is committed at this moment belongs together."""
-        _, read = self.committed()
-        if not read:
-            return
-        place = ledger(self.url)
-        counts = fetch(self.url, f"SELECT sum(read_count), sum(written), sum(rejected) FROM {place}etl_file")[0]
-        rows = fetch(self.url, "SELECT count(*), count(DISTINCT id) FROM t")[0]
-        rejects = fetch(self.url, f"SELECT count(*) FROM {place}etl_reject")[0][0]
-        assert [int(count) for count in counts] == [read, rows[0], rejects]
-        assert rows[0] == rows[1]
-
-    def is_completed(self) -> bool:
-        if not has_table(self.url, "etl_run"):
-            return False
-        return fetch(self.url, f"SELECT status FROM {ledger(self.url)}etl_run") == [("completed",)]
-
-    def finish(self) -> None:
-        """Run to the end, unless the last kill came too late for that, and look at what there is."""
-        if not self.is_completed():
-            self.check_result(run_to_the_end(self))
-        assert self.is_completed()
-        self.check_tables()
-
-    def check_tables(self) -> None:
-        assert fetch(self.url, "SELECT id, n FROM t ORDER BY id") == self.good
-        place = ledger(self.url)
-        size = self.records // 3
-        rejected = fetch(
-            self.url,
-            f"SELECT path, record, line, phase FROM {place}etl_reject r JOIN {place}etl_file f ON f.id = r.file_id"
-            " ORDER BY f.id, record",
-        )
-        assert rejected == [
-            (
-                f"a{(number - 1) // size + 1}.csv",
-                (number - 1) % size + 1,
-                (number - 1) % size + 2,
-                "map" if number % MAPPED == 0 else "write",
-            )
-            for number in range(1, self.records + 1)
-            if number % CHECKED == 0 or number % MAPPED == 0
-        ]
-        self.check_commit()
-
-    def check_result(self, output: str) -> None:
-        result = json.loads(output)
-        assert (result["status"], result["exit_code"]) == ("completed", 3)
-        assert [result[name] for name in ("read", "written", "duplicates", "rejected")] == [
-            self.records,
-            len(self.good),
-            0,
-            self.records - len(self.good),
-        ]
-        statuses = {file["path"]: file["status"] for file in result["loads"][0]["files"]}
-        assert statuses == {f"a{number}.csv": "loaded" for number in (1, 2, 3)}
-
-    @property
-    def good(self) -> list[tuple[int, object]]:
-        rows = map(record, range(1, self.records + 1))
-        return [(number, n) for number, n in rows if isinstance(n, int) and n >= 0]
-
-
-def make_job(url: str, folder: Path, method: str, commit_every: int | str) -> Job:
-    run_sql(url, TABLE)
-    size = SIZES[method]
-    for file in range(3):
-        first = file * size + 1
-        write_csv(folder / f"a{file + 1}.csv", ("id", "n"), map(record, range(first, first + size)))
-    load = {"source": "a*.csv", "table": "t", "method": method, "commit_every": commit_every}
-    return Job(url, write_job(folder, url, load), 3 * size)
-
-
-@contextlib.contextmanager
-def running(job: Job) -> Iterator[subprocess.Popen[str]]:
-    process = job.start()
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
-
-
-def kill_when(job: Job, moment: Callable[[float], bool]) -> None:
+def kill_when(job: Job, nursery: Nursery, moment: Callable[[float], bool]) -> None:
     """Start the job, and kill it as soon as ``moment`` says so, unless it has ended before."""
-    with running(job) as process:
-        started = time.monotonic()
-        while process.poll() is None:
-            if moment(time.monotonic() - started):
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                return
-            time.sleep(0.002)
-            assert time.monotonic() - started < ENDING
+    child = nursery.start("load", job.path, "--json", "--no-progress")
+    started = time.monotonic()
+    while not child.has_ended(0.001) and time.monotonic() - started < SECONDS:
+        if moment(time.monotonic() - started):
+            child.send(signal.SIGKILL)
+            break
+    assert child.wait().exit_code in (-signal.SIGKILL, 3)
 
 
-def run_to_the_end(job: Job) -> str:
-    with running(job) as process:
-        output, errors = process.communicate(timeout=ENDING)
-    assert process.returncode == 3, errors
-    return output
-
-
-def kill_at_random(job: Job, kills: int) -> None:
-    """Kill the job at random moments: from its beginning to about when all is loaded."""
+def kill_at_random(job: Job, nursery: Nursery, kills: int) -> int:
+    """Kill the job at random moments, from its start on; how many of them came in time."""
+    came = 0
     for _ in range(kills):
-        executions, _ = job.committed()
         patience = random.uniform(0, 0.25)
-        begun: list[float] = []
-
-        def moment(
-            now: float, executions: int = executions, patience: float = patience, begun: list[float] = begun
-        ) -> bool:
-            if not begun and job.committed()[0] > executions:
-                begun.append(now)
-            return bool(begun) and now - begun[0] >= patience
-
-        kill_when(job, moment)
+        kill_when(job, nursery, patience.__le__)
         job.check_commit()
         if job.is_completed():
-            return
+            break
+        came += 1
+    return came
 
 
-def kill_at_commits(job: Job, kills: int) -> None:
-    """Kill the job as soon as a commit of it can be seen."""
+def kill_at_commits(job: Job, nursery: Nursery, kills: int) -> int:
+    """Kill the job as soon as a commit of it can be seen; how many of them came in time."""
+    came = 0
     for _ in range(kills):
         _, before = job.committed()
 
         def moment(_now: float, before: int = before) -> bool:
             return job.committed()[1] > before
 
-        kill_when(job, moment)
+        kill_when(job, nursery, moment)
         job.check_commit()
         if job.is_completed():
-            return
+            break
+        came += 1
+    return came
 
 
-def test_run_killed_at_random_ends_as_one_that_was_not(database_url: str, tmp_path: Path) -> None:
-    job = make_job(database_url, tmp_path, "row", 40)
-    kill_at_random(job, 1)
-    job.finish()
+def test_run_killed_at_random_ends_as_one_that_was_not(database_url: str, tmp_path: Path, nursery: Nursery) -> None:
+    job = make_job(database_url, tmp_path, "row", 40, 80)
+    expected = job.left_alone(nursery)
 
+    kill_at_random(job, nursery, 4)
+    job.finish(nursery)
 
-def test_run_killed_at_a_commit_ends_as_one_that_was_not(database_url: str, tmp_path: Path) -> None:
-    job = make_job(database_url, tmp_path, "bulk", "file")
-    kill_at_commits(job, 1)
-    assert job.committed()[1] % (job.records // 3) == 0
-    job.finish()
+    assert job.outcome() == expected
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kill", [kill_at_random, kill_at_commits])
+@pytest.mark.parametrize(("kill", "kills"), [(kill_at_random, 12), (kill_at_commits, 6)])
 @pytest.mark.parametrize(("method", "commit_every"), ALL)
 def test_run_killed_many_times_ends_as_one_that_was_not(
-    database_url: str, tmp_path: Path, method: str, commit_every: int | str, kill: Callable[[Job, int], None]
+    database_url: str,
+    tmp_path: Path,
+    nursery: Nursery,
+    method: str,
+    commit_every: int | str,
+    kill: Callable[[Job, Nursery, int], int],
+    kills: int,
 ) -> None:
-    job = make_job(database_url, tmp_path, method, commit_every)
-    kill(job, 6)
-    status = f"SELECT status FROM {ledger(database_url)}etl_run"
-    if fetch(database_url, status) != [("completed",)]:
-        job.finish()
+    """A job that is done before all of the kills is done again, until there were so many."""
+    job = make_job(database_url, tmp_path, method, commit_every, SIZES[method])
+    expected = job.left_alone(nursery)
+
+    came = 0
+    while came < kills:
+        came += max(1, kill(job, nursery, kills - came))
+        job.finish(nursery)
+        assert job.outcome() == expected
+        job.start_over()
 
 
-KILL_ITSELF = """
-import os, signal, sys
-import etl
-import sqlalchemy as sa
-from etl.progress import Silence
-from sqlalchemy.orm import Session
+# At the very moment, which no watcher from outside can hit
 
-event, number = sys.argv[2], int(sys.argv[3])
-
-def count(*_):
-    global number
-    number -= 1
-    if number == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-class Killer(Silence):
-    def records_done(self, size, counts):
-        if event == "done":
-            count()
-
-if event != "done":
-    sa.event.listen(Session, event, count)
-etl.load(sys.argv[1], reporter=Killer())
-"""
+WITHIN_COMMITS = [Step("in commit", "before", number) for number in (1, 2, 3, 4, 5)]
+OFTEN = ("savepoint", "release", "rollback to", "rows", "rejects", "checkpoint", "commit", "file", "map")
+STEPS = [
+    *(Step(name, moment) for name in ALWAYS for moment in ("before", "after")),
+    *(Step(name, moment, 3) for name in OFTEN for moment in ("before", "after")),
+    *WITHIN_COMMITS,
+]
+SAMPLE = [Step("rows", "after", 2), Step("rejects", "after", 2), Step("checkpoint", "after", 2), WITHIN_COMMITS[3]]
 
 
-@pytest.mark.parametrize(
-    ("event", "number"),
-    [
-        ("after_commit", 4),
-        *(pytest.param("before_commit", number, marks=pytest.mark.long) for number in (1, 2, 3, 4, 5, 9)),
-        *(pytest.param("after_commit", number, marks=pytest.mark.long) for number in (1, 2, 3, 5, 9)),
-        *(pytest.param("after_flush", number, marks=pytest.mark.long) for number in (1, 4, 9, 11)),
-        *(pytest.param("done", number, marks=pytest.mark.long) for number in (1, 2, 5)),
-    ],
-)
-def test_run_killed_around_a_commit_ends_as_one_that_was_not(
-    database_url: str, tmp_path: Path, event: str, number: int
-) -> None:
-    """At the very moment, which no watcher from outside can hit."""
-    job = make_job(database_url, tmp_path, "bulk", 300)
-    command = [sys.executable, "-c", KILL_ITSELF, str(job.path), event, str(number)]
-    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ), capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+def kill_at(job: Job, nursery: Nursery, step: Step) -> bool:
+    """Whether the job came to the step."""
+    done = nursery.run("load", job.path, "--json", step=step)
+    assert done.exit_code in (-signal.SIGKILL, 3), done.errors
     job.check_commit()
-    job.finish()
+    return done.exit_code == -signal.SIGKILL
+
+
+def test_run_killed_at_named_steps_ends_as_one_that_was_not(
+    database_url: str, tmp_path: Path, nursery: Nursery
+) -> None:
+    """At one in the run, and at each of the others in a resume of the one before."""
+    job = make_job(database_url, tmp_path, "bulk", 50, 120)
+    expected = job.left_alone(nursery)
+
+    for step in SAMPLE:
+        assert kill_at(job, nursery, step), step
+    job.finish(nursery)
+
+    assert job.outcome() == expected
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("commit_every", [50, "file", "run"])
+def test_run_killed_at_one_named_step_after_the_other_ends_as_one_that_was_not(
+    database_url: str, tmp_path: Path, nursery: Nursery, method: str, commit_every: int | str
+) -> None:
+    job = make_job(database_url, tmp_path, method, commit_every, 120)
+    reached = set()
+
+    def kill(step: Step) -> None:
+        if kill_at(job, nursery, step):
+            reached.add(step.name)
+
+    job.at_each(STEPS, nursery, kill)
+
+    assert reached >= {*ALWAYS, "in commit"}
+
+
+def test_commit_that_was_sent_and_not_answered_counts(postgres_url: str, tmp_path: Path, nursery: Nursery) -> None:
+    """The server has made it, though nobody has heard of it: the resume reads behind it, and doubles nothing."""
+    job = make_job(postgres_url, tmp_path, "copy", 50, 120)
+    # The lock of the job, and the ledger with the run, have been committed before the first rows.
+    killed = nursery.run("load", job.path, "--json", step=Step("in commit", "before", 3))
+
+    assert killed.exit_code == -signal.SIGKILL
+    wait_until(lambda: job.committed() == (1, 50))
+    job.finish(nursery)
