@@ -6,9 +6,9 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -19,10 +19,11 @@ from sqlalchemy.orm import Session
 
 from etl.accounting import check_reject_limit, counts_of, reasons_of, rejects_of
 from etl.config import Job, Load, Method, read_job
-from etl.database import commit_unwaited, connected, session_factory, target_errors
-from etl.errors import DuplicateFound, EtlError, SourceChanged, Terminated
+from etl.database import commit_unwaited, connected, invalidated_when_lost, is_lost, session_factory, target_errors
+from etl.errors import DuplicateFound, EtlError, Locked, SourceChanged, TargetUnavailable, Terminated
 from etl.ledger import (
     File,
+    Opened,
     SourceIdentity,
     add_rejects,
     advance,
@@ -39,6 +40,7 @@ from etl.plans import LoadPlan, SourcePlan, chosen_loads, found_sources, planned
 from etl.progress import Silence
 from etl.readers import (
     Fingerprints,
+    Sources,
     at_most,
     cut_every,
     open_reader,
@@ -60,6 +62,7 @@ from etl.records import (
     RunResult,
     Verdict,
 )
+from etl.retrying import persist
 from etl.timing import Meter
 
 logger = logging.getLogger(__name__)
@@ -108,12 +111,30 @@ def load(
 
 
 def execute(job: Job, options: Options, reporter: Reporter) -> Execution:
-    """Run a job. An error behind the opening of the run is part of what is given back, one before it is raised."""
+    """Run a job, and go on behind the last checkpoint after each fault that passes.
+
+    An error behind the opening of the run is part of what is given back, one before it is raised.
+    """
+    loads = chosen_loads(job, options.only)
+    with _found(job, loads) as found, ExitStack() as held:
+        return _Attempts(job, loads, found, options, reporter, held).execute()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """The sources of each load, by its name, and their fingerprints."""
+
+    sources: Mapping[str, Sources]
+    fingerprints: Fingerprints
+
+
+@contextmanager
+def _found(job: Job, loads: Sequence[Load]) -> Iterator[_Found]:
     with (
-        prepared(job, chosen_loads(job, options.only), options.method) as preparation,
-        executed(preparation, job, options, reporter) as execution,
+        found_sources(job, loads) as sources,
+        Fingerprints([source for load in loads for source in sources[load.name]]) as fingerprints,
     ):
-        return execution
+        yield _Found(sources, fingerprints)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,24 +149,104 @@ class Preparation:
 @contextmanager
 def prepared(job: Job, loads: Sequence[Load], method: Method | None = None) -> Iterator[Preparation]:
     """Find the sources, connect, take the job's lock and make the plans of ``loads``; nothing is written yet."""
-    with (
-        found_sources(job, loads) as sources,
-        Fingerprints([source for load in loads for source in sources[load.name]]) as fingerprints,
-        connected(job.database) as connection,
-        job_lock(connection, job.name),
-    ):
-        yield Preparation(connection, planned(connection, job, loads, sources, method), fingerprints)
+    with _found(job, loads) as found, _prepared(job, loads, found, method) as preparation:
+        yield preparation
 
 
 @contextmanager
-def executed(preparation: Preparation, job: Job, options: Options, reporter: Reporter) -> Iterator[Execution]:
-    """How a run ended. A dry run is rolled back on leaving: until then the connection sees what it did."""
-    connection = preparation.connection
-    with _rolled_back(connection) if options.dry_run else nullcontext():
-        with session_factory(connection)() as session:
-            meter = Meter(session)
-            begin = meter.timed("start", _RunInProgress)
-            execution = begin(job, preparation, options, reporter, session, meter).execute()
+def _prepared(job: Job, loads: Sequence[Load], found: _Found, method: Method | None) -> Iterator[Preparation]:
+    with connected(job.database) as connection, job_lock(connection, job.name):
+        plans = planned(connection, job, loads, found.sources, method)
+        yield Preparation(connection, plans, found.fingerprints)
+
+
+@dataclass
+class _Course:
+    """What outlives an attempt. Of the database it is believed only which run it was: all else is read back."""
+
+    meter: Meter = field(default_factory=Meter)
+    started: float = field(default_factory=time.monotonic)
+    opened: Opened | None = None  # committed or not: the answer may have been lost
+    records: int = 0  # the most that were committed
+    goals: dict[tuple[str, str], int] = field(default_factory=dict)  # with a limit: the last record of a load's path
+
+
+class _Attempts:
+    """The attempts of one execution, on one connection that holds the job's lock for as long as it lasts, and then on
+    a new one. Retry and resume are one thing: what an attempt finds is what was committed.
+    """
+
+    def __init__(
+        self, job: Job, loads: Sequence[Load], found: _Found, options: Options, reporter: Reporter, held: ExitStack
+    ) -> None:
+        self._job = job
+        self._loads = loads
+        self._found = found
+        self._options = options
+        self._reporter = reporter
+        self._held = held  # the connection and the lock
+        self._preparation: Preparation | None = None
+        self._course = _Course()
+
+    def execute(self) -> Execution:
+        try:
+            return persist(
+                self._attempt, is_passing=self._is_passing, progress=lambda: self._course.records, tell=self._tell
+            )
+        except (EtlError, KeyboardInterrupt) as error:
+            if self._course.opened is None:
+                raise
+            return self._given_up(self._course.opened, error)
+
+    def _attempt(self) -> Execution:
+        with executed(self._prepare(), self._job, self._options, self._reporter, self._course) as execution:
+            return execution
+
+    def _prepare(self) -> Preparation:
+        """What the attempt before has left, or all of it anew where its connection was lost, and with it the lock."""
+        if self._preparation is None or is_lost(self._preparation.connection):
+            self._held.close()
+            preparing = _prepared(self._job, self._loads, self._found, self._options.method)
+            self._preparation = self._held.enter_context(preparing)
+        return self._preparation
+
+    def _is_passing(self, error: BaseException) -> bool:
+        """That there is no first connection is a mistake in the url more often than a fault that passes.
+
+        Later on, the connection that was lost may hold the lock until the server has noticed.
+        """
+        return self._preparation is not None and isinstance(error, TargetUnavailable | Locked)
+
+    def _tell(self, fault: BaseException, seconds: float) -> None:
+        self._course.meter.retries += 1
+        problem = fault.problem if isinstance(fault, EtlError) else ""
+        logger.warning("%s It is tried again in %.1f s, from the last commit on.", problem, seconds)
+
+    def _given_up(self, opened: Opened, error: EtlError | KeyboardInterrupt) -> Execution:
+        """A run that ended between its attempts, or with the last one: written down where that can still be done."""
+        preparation, course = self._preparation, self._course
+        if preparation is not None and not is_lost(preparation.connection) and not self._options.dry_run:
+            connection = preparation.connection
+            with suppress(EtlError), target_errors(connection.engine.url), session_factory(connection)() as session:
+                run = _RunInProgress(self._job, preparation, self._options, self._reporter, session, course)
+                return run.broken_off(error)
+        return _unwritten_end(opened.run_id, self._job, self._options, course, error)
+
+
+@contextmanager
+def executed(
+    preparation: Preparation, job: Job, options: Options, reporter: Reporter, course: _Course | None = None
+) -> Iterator[Execution]:
+    """How a run ended. A dry run is rolled back on leaving: until then the connection sees what it did.
+
+    A fault that passes is raised as TargetUnavailable, behind a rollback; ``course`` is what is then kept for the next
+    attempt.
+    """
+    connection, course = preparation.connection, course or _Course()
+    with target_errors(connection.engine.url), _rolled_back(connection) if options.dry_run else nullcontext():
+        with session_factory(connection)() as session, invalidated_when_lost(connection):
+            begin = course.meter.timed("start", _RunInProgress)
+            execution = begin(job, preparation, options, reporter, session, course).execute()
         yield execution
 
 
@@ -183,8 +284,9 @@ class _RunInProgress:
         options: Options,
         reporter: Reporter,
         session: Session,
-        meter: Meter,
+        course: _Course,
     ) -> None:
+        course.meter.watch(session)
         upgrade_ledger(session.connection(), job.database.ledger_place)
         self._job = job
         self._plans = preparation.plans
@@ -192,30 +294,31 @@ class _RunInProgress:
         self._options = options
         self._reporter = reporter
         self._session = session
-        self._run = open_run(session, job.name, rerun=options.rerun)
+        self._connection = preparation.connection
+        self._course = course
+        self._run = open_run(session, job.name, rerun=options.rerun, opened=course.opened)
         self._run_id = self._run.id  # to be known also when the database does not answer any more
-        self._started = time.monotonic()
+        course.opened = Opened(self._run_id, self._run.executions)
+        session.commit()
         self._seconds: dict[str, float] = {}
         self._counts: dict[str, Counts] = {}  # of each load, the open transaction's among them
         self._reasons: Counter[str] = Counter()  # of the load at hand
         self._already_loaded: dict[str, list[FileResult]] = {}
-        self._meter = meter
-        self._settled = 0  # pieces
+        self._meter = course.meter
         self._open_rows = 0  # rows in the open transaction
 
     def execute(self) -> Execution:
+        """How the run ended, written down. Raises TargetUnavailable after a fault that passes."""
         try:
-            with target_errors(self._session.connection().engine.url):
+            with target_errors(self._connection.engine.url), invalidated_when_lost(self._connection):
                 for plan in self._plans:
                     self._load_sources(plan)
                 self._commit()
-        except EtlError as error:
-            return self._broken_off("failed", error, error.exit_code, str(error))
-        except KeyboardInterrupt as error:
-            name, code = ("SIGTERM", 143) if isinstance(error, Terminated) else ("SIGINT", 130)
-            sentence = f"Stopped by {name}; the open transaction was rolled back. Run the same command again to go on."
-            return self._broken_off("stopped", error, code, sentence)
-        return self._completed()
+                return self._completed()
+        except TargetUnavailable:
+            raise
+        except (EtlError, KeyboardInterrupt) as error:
+            return self.broken_off(error)
 
     def _load_sources(self, plan: LoadPlan) -> None:
         started = time.monotonic()
@@ -264,7 +367,7 @@ class _RunInProgress:
         return SourceIdentity(plan.load.name, plan.target.name, path, content.size, content.sha256)
 
     def _load_file(self, plan: LoadPlan, planned_source: SourcePlan, file: File) -> None:
-        goal = None if self._options.limit is None else file.record + self._options.limit
+        goal = self._goal(plan, file)
         passed = _Passed(time.monotonic(), file.position, Counts())
         with prefetching(self._ready_pieces(plan, planned_source, file, goal)) as pieces:
             for records, rows, encoded in self._meter.each("wait", pieces):
@@ -277,6 +380,12 @@ class _RunInProgress:
         self._advance(file, passed)
         if goal is None or file.record < goal:
             file.status = "loaded"
+
+    def _goal(self, plan: LoadPlan, file: File) -> int | None:
+        """The last record that is to be read: the same in each attempt."""
+        if self._options.limit is None:
+            return None
+        return self._course.goals.setdefault((plan.load.name, file.path), file.record + self._options.limit)
 
     def _advance(self, file: File, passed: _Passed) -> _Passed:
         """Set the checkpoint forward, once for all pieces of a transaction; what is passed begins anew behind it."""
@@ -317,7 +426,7 @@ class _RunInProgress:
             raise _duplicate_found(load.name, file.path, records, outcome, rows.indices)
         add_rejects(self._session, file, rejects_of(records, rows, outcome, with_duplicates=load.record_duplicates))
         self._open_rows += len(records.numbers)
-        self._settled += outcome.settled
+        self._meter.settled += outcome.settled
         self._counts[load.name] += counts
         self._reasons.update(reasons_of(records, rows, outcome))
         check_reject_limit(load, self._counts[load.name], self._reasons, is_complete=False)
@@ -332,6 +441,9 @@ class _RunInProgress:
             counts.check(f"the load {name}")
         commit_unwaited(self._session)
         self._open_rows = 0
+        if not self._options.dry_run:
+            committed = sum(self._counts.values(), Counts())
+            self._course.records = max(self._course.records, committed.read)
         self._reporter.committed()
 
     def _completed(self) -> Execution:
@@ -339,18 +451,21 @@ class _RunInProgress:
         result = self._result("completed", 0)
         return Execution(replace(result, exit_code=3 if result.counts.rejected else 0))
 
-    def _broken_off(
-        self, status: Literal["failed", "stopped"], error: BaseException, exit_code: int, sentence: str
-    ) -> Execution:
-        """Roll back, and write down how the run ended where the database still lets us; the first error stays it."""
-        result = RunResult(self._run_id, self._job.name, status, exit_code, self._options.dry_run, self._elapsed())
+    def broken_off(self, error: EtlError | KeyboardInterrupt) -> Execution:
+        """Roll back, and write down how the run ended where the database still lets us; the first error stays it.
+
+        Not on a connection that was lost: a new one would not hold the lock.
+        """
+        ending = _ending_of(error)
         try:
-            self._session.rollback()
-            close_run(self._session, self._run, status, sentence)
-            result = self._result(status, exit_code)
+            if not is_lost(self._connection):
+                self._session.rollback()
+                close_run(self._session, self._run, ending.status, ending.sentence)
+                result = self._result(ending.status, ending.exit_code)
+                return Execution(replace(result, error=ending.sentence), error)
         except SQLAlchemyError:
             logger.debug("the end of the run could not be written down", exc_info=True)
-        return Execution(replace(result, error=sentence), error)
+        return _unwritten_end(self._run_id, self._job, self._options, self._course, error)
 
     def _result(self, status: Literal["completed", "failed", "stopped"], exit_code: int) -> RunResult:
         rejects = count_rejects(self._session, self._run)
@@ -363,10 +478,10 @@ class _RunInProgress:
             status,
             exit_code,
             self._options.dry_run,
-            self._elapsed(),
+            time.monotonic() - self._course.started,
             counts,
             loads,
-            timing=self._meter.timing(self._settled),
+            timing=self._meter.timing(),
         )
 
     def _load_result(self, plan: LoadPlan, rejects: tuple[RejectCount, ...]) -> LoadResult:
@@ -385,8 +500,40 @@ class _RunInProgress:
     def _files(self, load: str) -> list[File]:
         return [file for file in files_of(self._session, self._run) if file.load == load]
 
-    def _elapsed(self) -> float:
-        return time.monotonic() - self._started
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How an error ends a run, and what the user is told."""
+
+    status: Literal["failed", "stopped"]
+    exit_code: int
+    sentence: str
+
+
+def _ending_of(error: EtlError | KeyboardInterrupt) -> _Ending:
+    if isinstance(error, EtlError):
+        return _Ending("failed", error.exit_code, str(error))
+    name, code = ("SIGTERM", 143) if isinstance(error, Terminated) else ("SIGINT", 130)
+    sentence = f"Stopped by {name}; the open transaction was rolled back. Run the same command again to go on."
+    return _Ending("stopped", code, sentence)
+
+
+def _unwritten_end(
+    run_id: str, job: Job, options: Options, course: _Course, error: EtlError | KeyboardInterrupt
+) -> Execution:
+    """What can be told of a run whose ledger cannot be reached."""
+    ending = _ending_of(error)
+    result = RunResult(
+        run_id,
+        job.name,
+        ending.status,
+        ending.exit_code,
+        options.dry_run,
+        time.monotonic() - course.started,
+        error=ending.sentence,
+        timing=course.meter.timing(),
+    )
+    return Execution(result, error)
 
 
 def _file_result(file: File) -> FileResult:

@@ -1,7 +1,14 @@
 """The target database: engine and hooks, tables and their constraints, and the one map from driver errors to ours."""
 
 from etl.database.digest import RowsDigest, digest_rows
-from etl.database.engine import commit_unwaited, connected, database_engine, session_factory
+from etl.database.engine import (
+    commit_unwaited,
+    connected,
+    database_engine,
+    invalidated_when_lost,
+    is_lost,
+    session_factory,
+)
 from etl.database.postgresql import CatalogEntry, Check, ParentKey, UniqueKey
 from etl.database.refusals import Fate, Fault, fault_of, reason_of, target_errors
 from etl.database.tables import ForeignKey, Target, find_targets, in_foreign_key_order
@@ -23,6 +30,8 @@ __all__ = [
     "fault_of",
     "find_targets",
     "in_foreign_key_order",
+    "invalidated_when_lost",
+    "is_lost",
     "reason_of",
     "session_factory",
     "target_errors",

@@ -73,6 +73,24 @@ def commit_unwaited(session: Session) -> None:
     session.commit()
 
 
+def is_lost(connection: Connection) -> bool:
+    """Whether there is no server at the other end any more, as far as the driver knows."""
+    if connection.closed or connection.invalidated:
+        return True
+    return bool(getattr(connection.connection.driver_connection, "closed", False))
+
+
+@contextmanager
+def invalidated_when_lost(connection: Connection) -> Iterator[None]:
+    """Tell SQLAlchemy of a connection that was lost inside, where it has not seen it: then a rollback asks nobody."""
+    try:
+        yield
+    except BaseException:
+        if is_lost(connection):
+            connection.invalidate()
+        raise
+
+
 def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT}, hide_parameters=True)
     event.listen(engine, "connect", _own_transactions)

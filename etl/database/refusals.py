@@ -60,7 +60,10 @@ _REASONS = {
     "22P05": Reason.ENCODING,
 }
 _REFUSING_CLASSES = {"22": Reason.DATA, "23": Reason.CONSTRAINT}
-_PASSING = ("08", "40", "53", "57P")
+# Classes and codes that pass: the connection, the transaction (serialization failures, deadlocks), resources, the
+# server's coming and going; and what a limit on time has ended, be it for a lock, a statement or a transaction.
+_PASSING = ("08", "40", "53", "57P", "57014", "55P03", "25P03", "25P04")
+_NOT_PASSING = ("57P04",)  # the database was dropped
 
 # SQLite has no SQLSTATE: the one PostgreSQL would give, so that reports and `etl rejects` read the same.
 _SQLITE_STATES = {
@@ -112,7 +115,8 @@ def _postgresql_fault(error: psycopg.Error) -> Fault:
     reason = _REASONS.get(state) or _REFUSING_CLASSES.get(state[:2])
     if reason is not None:
         return Fault(Fate.REFUSE, reason, message, state, diagnosis.constraint_name, diagnosis.column_name)
-    return Fault(Fate.RETRY if state.startswith(_PASSING) else Fate.FAIL, Reason.DATA, message, state)
+    is_passing = state.startswith(_PASSING) and state not in _NOT_PASSING
+    return Fault(Fate.RETRY if is_passing else Fate.FAIL, Reason.DATA, message, state)
 
 
 def _sqlite_fault(error: sqlite3.Error) -> Fault:
@@ -144,9 +148,16 @@ def target_errors(url: URL) -> Iterator[None]:
     try:
         yield
     except (DBAPIError, sqlite3.Error, _psycopg_error()) as error:
-        raise _target_error(error, url) from error
+        raise _target_error(_first_fault(error), url) from error
     except SQLAlchemyError as error:
         raise TargetError(f"{_shown(url)}: {_one_line(str(error), url)}.") from error
+
+
+def _first_fault(error: BaseException) -> BaseException:
+    """The passing fault behind which ``error`` came: a rollback on a lost connection says only that it is lost."""
+    before = error.orig.__context__ if isinstance(error, DBAPIError) and error.orig else error.__context__
+    is_of_a_driver = isinstance(before, (DBAPIError, sqlite3.Error, _psycopg_error()))
+    return _first_fault(before) if before and is_of_a_driver and fault_of(before).fate is Fate.RETRY else error
 
 
 def _target_error(error: BaseException, url: URL) -> TargetError:

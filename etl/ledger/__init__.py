@@ -2,6 +2,7 @@
 
 from etl.ledger.ledger import (
     KeptReject,
+    Opened,
     PastRun,
     SourceIdentity,
     add_rejects,
@@ -22,6 +23,7 @@ from etl.ledger.schema import ledger_version, upgrade_ledger
 __all__ = [
     "File",
     "KeptReject",
+    "Opened",
     "PastRun",
     "RejectedRecord",
     "Run",
