@@ -19,7 +19,15 @@ from sqlalchemy.orm import Session
 
 from etl.accounting import check_reject_limit, counts_of, reasons_of, rejects_of
 from etl.config import Job, Load, Method, read_job
-from etl.database import commit_unwaited, connected, invalidated_when_lost, is_lost, session_factory, target_errors
+from etl.database import (
+    answers,
+    commit_unwaited,
+    connected,
+    invalidated_when_lost,
+    is_lost,
+    session_factory,
+    target_errors,
+)
 from etl.errors import DuplicateFound, EtlError, Locked, SourceChanged, TargetUnavailable, Terminated
 from etl.ledger import (
     File,
@@ -149,13 +157,7 @@ class Preparation:
 @contextmanager
 def prepared(job: Job, loads: Sequence[Load], method: Method | None = None) -> Iterator[Preparation]:
     """Find the sources, connect, take the job's lock and make the plans of ``loads``; nothing is written yet."""
-    with _found(job, loads) as found, _prepared(job, loads, found, method) as preparation:
-        yield preparation
-
-
-@contextmanager
-def _prepared(job: Job, loads: Sequence[Load], found: _Found, method: Method | None) -> Iterator[Preparation]:
-    with connected(job.database) as connection, job_lock(connection, job.name):
+    with _found(job, loads) as found, connected(job.database) as connection, job_lock(connection, job.name):
         plans = planned(connection, job, loads, found.sources, method)
         yield Preparation(connection, plans, found.fingerprints)
 
@@ -186,6 +188,7 @@ class _Attempts:
         self._reporter = reporter
         self._held = held  # the connection and the lock
         self._preparation: Preparation | None = None
+        self._was_connected = False
         self._course = _Course()
 
     def execute(self) -> Execution:
@@ -204,18 +207,24 @@ class _Attempts:
 
     def _prepare(self) -> Preparation:
         """What the attempt before has left, or all of it anew where its connection was lost, and with it the lock."""
-        if self._preparation is None or is_lost(self._preparation.connection):
+        if self._preparation is None or not answers(self._preparation.connection):
             self._held.close()
-            preparing = _prepared(self._job, self._loads, self._found, self._options.method)
-            self._preparation = self._held.enter_context(preparing)
+            connection = self._held.enter_context(connected(self._job.database))
+            self._was_connected = True
+            with target_errors(connection.engine.url), invalidated_when_lost(connection):
+                self._held.enter_context(job_lock(connection, self._job.name))
+                plans = planned(connection, self._job, self._loads, self._found.sources, self._options.method)
+            self._preparation = Preparation(connection, plans, self._found.fingerprints)
         return self._preparation
 
     def _is_passing(self, error: BaseException) -> bool:
         """That there is no first connection is a mistake in the url more often than a fault that passes.
 
-        Later on, the connection that was lost may hold the lock until the server has noticed.
+        Once the lock was ours, the connection that was lost may hold it until the server has noticed.
         """
-        return self._preparation is not None and isinstance(error, TargetUnavailable | Locked)
+        if isinstance(error, Locked):
+            return self._preparation is not None
+        return self._was_connected and isinstance(error, TargetUnavailable)
 
     def _tell(self, fault: BaseException, seconds: float) -> None:
         self._course.meter.retries += 1
@@ -225,7 +234,7 @@ class _Attempts:
     def _given_up(self, opened: Opened, error: EtlError | KeyboardInterrupt) -> Execution:
         """A run that ended between its attempts, or with the last one: written down where that can still be done."""
         preparation, course = self._preparation, self._course
-        if preparation is not None and not is_lost(preparation.connection) and not self._options.dry_run:
+        if preparation is not None and not self._options.dry_run and answers(preparation.connection):
             connection = preparation.connection
             with suppress(EtlError), target_errors(connection.engine.url), session_factory(connection)() as session:
                 run = _RunInProgress(self._job, preparation, self._options, self._reporter, session, course)

@@ -2,6 +2,7 @@
 
 from etl.database.digest import RowsDigest, digest_rows
 from etl.database.engine import (
+    answers,
     commit_unwaited,
     connected,
     database_engine,
@@ -23,6 +24,7 @@ __all__ = [
     "RowsDigest",
     "Target",
     "UniqueKey",
+    "answers",
     "commit_unwaited",
     "connected",
     "database_engine",

@@ -80,6 +80,25 @@ def is_lost(connection: Connection) -> bool:
     return bool(getattr(connection.connection.driver_connection, "closed", False))
 
 
+def answers(connection: Connection) -> bool:
+    """Whether the server still answers on a connection in whose transaction something has failed; it is rolled back.
+
+    To be asked, and not the driver: a session that the server has ended while an ``executemany`` was sent leaves
+    psycopg in its pipeline mode, with a connection that is open and of no use.
+    """
+    if is_lost(connection):
+        return False
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.rollback()
+        driver.execute("SELECT 1")
+        driver.rollback()
+    except connection.dialect.loaded_dbapi.Error:
+        connection.invalidate()
+        return False
+    return True
+
+
 @contextmanager
 def invalidated_when_lost(connection: Connection) -> Iterator[None]:
     """Tell SQLAlchemy of a connection that was lost inside, where it has not seen it: then a rollback asks nobody."""
