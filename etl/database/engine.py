@@ -16,6 +16,9 @@ from etl.database.refusals import target_errors
 from etl.errors import TargetUnavailable
 
 CONNECT_TIMEOUT = 10  # seconds, for PostgreSQL, unless the URL says otherwise
+# A connection that vanishes without a word is noticed after a minute, by us and by the server, which then lets go of
+# the job's lock; the system's own defaults are two hours (PostgreSQL documentation, "TCP Settings").
+KEEPALIVES = {"idle": 30, "interval": 10, "count": 3}
 SQLITE_CACHE = 32 * 1024  # KiB: a transaction of 100,000 rows has room in it, not in the default of 2 MiB
 BUSY_TIMEOUT = 30  # seconds that SQLite waits for another writer
 
@@ -148,8 +151,10 @@ def _constraints_immediate(connection: Connection) -> None:
 def _postgresql_arguments(url: URL) -> dict[str, Any]:
     """Session settings that values depend on: a text without a time zone means the same on every server."""
     defaults = {"connect_timeout": CONNECT_TIMEOUT, "application_name": "etl", "client_encoding": "utf8"}
+    defaults |= {f"keepalives_{name}": value for name, value in KEEPALIVES.items()}
     arguments = {key: value for key, value in defaults.items() if key not in url.query}
     settings = "-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=postgres"
+    settings += "".join(f" -c tcp_keepalives_{name}={value}" for name, value in KEEPALIVES.items())
     given = url.query.get("options", "")
     return arguments | {"options": f"{settings} {given if isinstance(given, str) else ' '.join(given)}".rstrip()}
 
