@@ -6,9 +6,9 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -19,20 +19,32 @@ from sqlalchemy.orm import Session
 
 from etl.accounting import check_reject_limit, counts_of, reasons_committed, reasons_of, rejects_of
 from etl.config import Job, Load, Method, RejectLimit, parse_limit, read_job
-from etl.database import commit_unwaited, connected, session_factory, target_errors
+from etl.database import (
+    answers,
+    commit_unwaited,
+    connected,
+    invalidated_when_lost,
+    is_lost,
+    session_factory,
+    target_errors,
+)
 from etl.errors import (
     ConfigError,
     DuplicateFound,
     EtlError,
+    Locked,
     OutOfMemory,
     SourceChanged,
     SourceError,
+    TargetUnavailable,
     TooManyRejects,
 )
 from etl.ledger import (
     PATIENCE,
     File,
     JobLock,
+    Opened,
+    Run,
     SourceIdentity,
     add_rejects,
     advance,
@@ -51,6 +63,7 @@ from etl.plans import LoadPlan, SourcePlan, chosen_loads, found_sources, planned
 from etl.progress import Silence
 from etl.readers import (
     Fingerprints,
+    Sources,
     Watch,
     in_pieces,
     open_reader,
@@ -71,7 +84,8 @@ from etl.records import (
     RunResult,
     Verdict,
 )
-from etl.stopping import NeverStopped, Stop, exit_code_of, held, name_of
+from etl.retrying import persist
+from etl.stopping import NeverStopped, Stop, exit_code_of, held, held_on, name_of
 from etl.timing import Meter
 
 logger = logging.getLogger(__name__)
@@ -135,15 +149,14 @@ def _reject_limit(value: int | str | None) -> RejectLimit | None:
 
 
 def execute(job: Job, options: Options, reporter: Reporter, stop: Stop = NEVER) -> Execution:
-    """Run a job. An error behind the opening of the run is part of what is given back, one before it is raised.
+    """Run a job, and go on behind the last checkpoint after each fault that passes.
 
-    ``stop`` is held from the end of the run on: a signal that comes too late changes nothing any more.
+    An error behind the opening of the run is part of what is given back, one before it is raised. ``stop`` is held from
+    the end of the run on: a signal that comes too late changes nothing any more.
     """
-    with (
-        prepared(job, _loads(job, options), options, reporter) as preparation,
-        executed(preparation, job, options, reporter, stop) as execution,
-    ):
-        return execution
+    loads = _loads(job, options)
+    with _found(job, loads) as found, ExitStack() as resources:
+        return _Attempts(job, loads, found, options, reporter, stop, resources).execute()
 
 
 def _loads(job: Job, options: Options) -> tuple[Load, ...]:
@@ -154,8 +167,25 @@ def _loads(job: Job, options: Options) -> tuple[Load, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class _Found:
+    """The sources of each load, by its name, and their fingerprints."""
+
+    sources: Mapping[str, Sources]
+    fingerprints: Fingerprints
+
+
+@contextmanager
+def _found(job: Job, loads: Sequence[Load]) -> Iterator[_Found]:
+    with (
+        found_sources(job, loads) as sources,
+        Fingerprints([source for load in loads for source in sources[load.name]]) as fingerprints,
+    ):
+        yield _Found(sources, fingerprints)
+
+
+@dataclass(frozen=True, slots=True)
 class Preparation:
-    """What a run needs before anything is written: a connection that holds the job's lock, plans, fingerprints."""
+    """What a run needs before anything is written: a connection, the job's lock on it, plans, fingerprints."""
 
     connection: Connection
     lock: JobLock
@@ -167,26 +197,124 @@ class Preparation:
 def prepared(job: Job, loads: Sequence[Load], options: Options, reporter: Reporter) -> Iterator[Preparation]:
     """Find the sources, connect, take the job's lock and make the plans of ``loads``; nothing is written yet."""
     with (
-        found_sources(job, loads) as sources,
-        Fingerprints([source for load in loads for source in sources[load.name]]) as fingerprints,
+        _found(job, loads) as found,
         connected(job.database) as connection,
         job_lock(connection, job.name, options.wait, reporter.waiting) as lock,
     ):
-        plans = planned(connection, job, loads, sources, options.method)
-        yield Preparation(connection, lock, plans, fingerprints)
+        plans = planned(connection, job, loads, found.sources, options.method)
+        yield Preparation(connection, lock, plans, found.fingerprints)
+
+
+@dataclass
+class _Course:
+    """What outlives an attempt. Of the database it is believed only which run it was: all else is read back."""
+
+    meter: Meter = field(default_factory=Meter)
+    started: float = field(default_factory=time.monotonic)
+    opened: Opened | None = None  # committed or not: the answer may have been lost
+    records: int = 0  # the most that were committed
+    goals: dict[tuple[str, str], int] = field(default_factory=dict)  # with a limit: the last record of a load's path
+
+
+class _Attempts:
+    """The attempts of one execution, on one connection that holds the job's lock for as long as it lasts, and then on
+    a new one. Retry and resume are one thing: what an attempt finds is what was committed.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        loads: Sequence[Load],
+        found: _Found,
+        options: Options,
+        reporter: Reporter,
+        stop: Stop,
+        resources: ExitStack,
+    ) -> None:
+        self._job = job
+        self._loads = loads
+        self._found = found
+        self._options = options
+        self._reporter = reporter
+        self._stop = stop
+        self._resources = resources  # the connection and the lock
+        self._preparation: Preparation | None = None
+        self._was_connected = False
+        self._course = _Course()
+
+    def execute(self) -> Execution:
+        try:
+            return persist(
+                self._attempt, is_passing=self._is_passing, progress=lambda: self._course.records, tell=self._tell
+            )
+        except (EtlError, KeyboardInterrupt) as error:
+            if self._course.opened is None:
+                raise
+            return self._given_up(self._course.opened, error)
+
+    def _attempt(self) -> Execution:
+        preparation = self._prepare()
+        with executed(preparation, self._job, self._options, self._reporter, self._stop, self._course) as execution:
+            return execution
+
+    def _prepare(self) -> Preparation:
+        """What the attempt before has left, or all of it anew where its connection was lost, and with it the lock."""
+        if self._preparation is None or not answers(self._preparation.connection):
+            self._resources.close()
+            connection = self._resources.enter_context(connected(self._job.database))
+            self._was_connected = True
+            with target_errors(connection.engine.url), invalidated_when_lost(connection):
+                waiting = job_lock(connection, self._job.name, self._options.wait, self._reporter.waiting)
+                lock = self._resources.enter_context(waiting)
+                plans = planned(connection, self._job, self._loads, self._found.sources, self._options.method)
+            self._preparation = Preparation(connection, lock, plans, self._found.fingerprints)
+        return self._preparation
+
+    def _is_passing(self, error: BaseException) -> bool:
+        """That there is no first connection is a mistake in the url more often than a fault that passes.
+
+        Once the lock was ours, the connection that was lost may hold it until the server has noticed.
+        """
+        if isinstance(error, Locked):
+            return self._preparation is not None
+        return self._was_connected and isinstance(error, TargetUnavailable)
+
+    def _tell(self, fault: BaseException, seconds: float) -> None:
+        self._course.meter.retries += 1
+        problem = fault.problem if isinstance(fault, EtlError) else ""
+        logger.warning("%s It is tried again in %.1f s, from the last commit on.", problem, seconds)
+
+    def _given_up(self, opened: Opened, error: EtlError | KeyboardInterrupt) -> Execution:
+        """A run that ended between its attempts, or with the last one: written down where that can still be done."""
+        self._stop.hold()
+        preparation, course = self._preparation, self._course
+        if preparation is not None and not self._options.dry_run and answers(preparation.connection):
+            connection = preparation.connection
+            with suppress(EtlError), target_errors(connection.engine.url), session_factory(connection)() as session:
+                run = _RunInProgress(self._job, preparation, self._options, self._reporter, self._stop, session, course)
+                return run.broken_off(error)
+        return _unwritten_end(opened.run_id, self._job, self._options, course, _ending_of(error))
 
 
 @contextmanager
 def executed(
-    preparation: Preparation, job: Job, options: Options, reporter: Reporter, stop: Stop = NEVER
+    preparation: Preparation,
+    job: Job,
+    options: Options,
+    reporter: Reporter,
+    stop: Stop = NEVER,
+    course: _Course | None = None,
 ) -> Iterator[Execution]:
-    """How a run ended. A dry run is rolled back on leaving: until then the connection sees what it did."""
-    connection = preparation.connection
-    with _rolled_back(connection) if options.dry_run else nullcontext():
-        with session_factory(connection)() as session:
-            meter = Meter(session)
-            begin = meter.timed("start", _RunInProgress)
-            execution = begin(job, preparation, options, reporter, stop, session, meter).execute()
+    """How a run ended. A dry run is rolled back on leaving: until then the connection sees what it did.
+
+    A fault that passes is raised as TargetUnavailable, behind a rollback; ``course`` is what is then kept for the next
+    attempt.
+    """
+    connection, course = preparation.connection, course or _Course()
+    with target_errors(connection.engine.url), _rolled_back(connection) if options.dry_run else nullcontext():
+        with session_factory(connection)() as session, invalidated_when_lost(connection):
+            begin = course.meter.timed("start", _RunInProgress)
+            execution = begin(job, preparation, options, reporter, stop, session, course).execute()
         yield execution
 
 
@@ -225,10 +353,10 @@ class _RunInProgress:
         reporter: Reporter,
         stop: Stop,
         session: Session,
-        meter: Meter,
+        course: _Course,
     ) -> None:
+        course.meter.watch(session)
         upgrade_ledger(session.connection(), job.database.ledger_place)
-        stop.hold()  # until there is an `execute` to write down that the run was stopped
         self._job = job
         self._plans = preparation.plans
         self._fingerprints = preparation.fingerprints
@@ -236,40 +364,44 @@ class _RunInProgress:
         self._reporter = reporter
         self._stop = stop
         self._session = session
-        self._run = open_run(session, job.name, rerun=options.rerun)
+        self._connection = preparation.connection
+        self._course = course
+        self._run = self._opened_run(preparation.lock)
         self._run_id = self._run.id  # to be known also when the database does not answer any more
-        if not options.dry_run:
-            preparation.lock.name_run(self._run_id)
-        self._started = time.monotonic()
         self._seconds: dict[str, float] = {}
         self._counts: dict[str, Counts] = {}  # of each load, the open transaction's among them
         self._reasons: Counter[str] = Counter()  # of the load at hand
         self._already_loaded: dict[str, list[FileResult]] = {}
-        self._meter = meter
-        self._settled = 0  # pieces
+        self._meter = course.meter
         self._open_rows = 0  # rows in the open transaction
         self._has_open_file = False  # the open transaction has all of a file of the load at hand
 
+    def _opened_run(self, lock: JobLock) -> Run:
+        """Held from here on, until there is an ``execute`` to write down that the run was stopped."""
+        with held_on(self._stop):
+            is_rerun, opened = self._options.rerun, self._course.opened
+            run = open_run(self._session, self._job.name, rerun=is_rerun, opened=opened)
+            self._course.opened = Opened(run.id, run.executions)
+            self._session.commit()
+            if not self._options.dry_run:
+                lock.name_run(run.id)
+        return run
+
     def execute(self) -> Execution:
+        """How the run ended, written down. Raises TargetUnavailable after a fault that passes."""
         try:
             self._stop.release()
-            with target_errors(self._session.connection().engine.url):
+            with target_errors(self._connection.engine.url), invalidated_when_lost(self._connection):
                 for plan in self._plans:
                     self._require_unfinished(plan)
                 for plan in self._plans:
                     self._load_sources(plan)
                 self._commit()
-            self._stop.hold()
-        except EtlError as error:
-            return self._broken_off("failed", error, error.exit_code, str(error))
-        except MemoryError:
-            full = OutOfMemory()
-            return self._broken_off("failed", full, full.exit_code, str(full))
-        except KeyboardInterrupt as error:
-            code = exit_code_of(error)
-            told = f"Stopped by {name_of(code)}; the open transaction was rolled back."
-            return self._broken_off("stopped", error, code, f"{told} Run the same command again to go on.")
-        return self._completed()
+                return self._completed()
+        except TargetUnavailable:
+            raise
+        except (EtlError, MemoryError, KeyboardInterrupt) as error:
+            return self.broken_off(error)
 
     def _require_unfinished(self, plan: LoadPlan) -> None:
         """A source that is committed in part and is not found any more would stay so, and nobody would know."""
@@ -345,7 +477,7 @@ class _RunInProgress:
         return SourceIdentity(plan.load.name, plan.target.name, path, content.size, content.sha256)
 
     def _load_file(self, plan: LoadPlan, planned_source: SourcePlan, file: File, watch: Watch) -> None:
-        goal = None if self._options.limit is None else file.record + self._options.limit
+        goal = self._goal(plan, file)
         passed = _Passed(time.monotonic(), file.position, Counts())
         with prefetching(self._ready_pieces(plan, planned_source, file, goal)) as pieces:
             for records, rows, encoded in self._meter.each("wait", pieces):
@@ -364,6 +496,12 @@ class _RunInProgress:
     def _require_unchanged(self, watch: Watch, file: File) -> None:
         """Before each commit, and at the end: what is committed was read from the content of the fingerprint."""
         watch.require_unchanged(0 if self._options.dry_run else file.record)
+
+    def _goal(self, plan: LoadPlan, file: File) -> int | None:
+        """The last record that is to be read: the same in each attempt."""
+        if self._options.limit is None:
+            return None
+        return self._course.goals.setdefault((plan.load.name, file.path), file.record + self._options.limit)
 
     def _advance(self, file: File, passed: _Passed) -> _Passed:
         """Set the checkpoint forward, once for all pieces of a transaction; what is passed begins anew behind it."""
@@ -410,7 +548,7 @@ class _RunInProgress:
             raise _duplicate_found(load.name, file.path, records, outcome, rows.indices)
         add_rejects(self._session, file, rejects_of(records, rows, outcome, with_duplicates=load.record_duplicates))
         self._open_rows += len(records.numbers)
-        self._settled += outcome.settled
+        self._meter.settled += outcome.settled
         self._counts[load.name] += counts
         self._reasons.update(reasons_of(records, rows, outcome))
         check_reject_limit(load, self._counts[load.name], self._reasons, is_complete=False)
@@ -427,26 +565,34 @@ class _RunInProgress:
             commit_unwaited(self._session)
         self._open_rows = 0
         self._has_open_file = False
+        if not self._options.dry_run:
+            committed = sum(self._counts.values(), Counts())
+            self._course.records = max(self._course.records, committed.read)
         self._reporter.committed()
 
     def _completed(self) -> Execution:
-        close_run(self._session, self._run, "completed")
-        result = self._result("completed", 0)
+        """No signal is raised from here on: it would come too late to change anything."""
+        with held_on(self._stop):
+            close_run(self._session, self._run, "completed")
+            result = self._result("completed", 0)
         return Execution(replace(result, exit_code=3 if result.counts.rejected else 0))
 
-    def _broken_off(
-        self, status: Literal["failed", "stopped"], error: BaseException, exit_code: int, sentence: str
-    ) -> Execution:
-        """Roll back, and write down how the run ended where the database still lets us; the first error stays it."""
+    def broken_off(self, error: EtlError | MemoryError | KeyboardInterrupt) -> Execution:
+        """Roll back, and write down how the run ended where the database still lets us; the first error stays it.
+
+        Not on a connection that was lost: a new one would not hold the lock. No signal is raised from here on.
+        """
         self._stop.hold()
-        result = RunResult(self._run_id, self._job.name, status, exit_code, self._options.dry_run, self._elapsed())
+        ending = _ending_of(error)
         try:
-            self._session.rollback()
-            close_run(self._session, self._run, status, sentence)
-            result = self._result(status, exit_code)
+            if not is_lost(self._connection):
+                self._session.rollback()
+                close_run(self._session, self._run, ending.status, ending.sentence)
+                result = self._result(ending.status, ending.exit_code)
+                return Execution(replace(result, error=ending.sentence), ending.error)
         except SQLAlchemyError as second:
             logger.debug("the end of the run could not be written down: %s", type(second).__name__)
-        return Execution(replace(result, error=sentence), error)
+        return _unwritten_end(self._run_id, self._job, self._options, self._course, ending)
 
     def _result(self, status: Literal["completed", "failed", "stopped"], exit_code: int) -> RunResult:
         rejects = count_rejects(self._session, self._run)
@@ -459,10 +605,10 @@ class _RunInProgress:
             status,
             exit_code,
             self._options.dry_run,
-            self._elapsed(),
+            time.monotonic() - self._course.started,
             counts,
             loads,
-            timing=self._meter.timing(self._settled),
+            timing=self._meter.timing(),
         )
 
     def _load_result(self, plan: LoadPlan, rejects: tuple[RejectCount, ...]) -> LoadResult:
@@ -484,8 +630,40 @@ class _RunInProgress:
     def _files(self, load: str) -> list[File]:
         return [file for file in files_of(self._session, self._run) if file.load == load]
 
-    def _elapsed(self) -> float:
-        return time.monotonic() - self._started
+
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How an error ends a run, and what the user is told."""
+
+    status: Literal["failed", "stopped"]
+    exit_code: int
+    sentence: str
+    error: EtlError | KeyboardInterrupt
+
+
+def _ending_of(error: EtlError | MemoryError | KeyboardInterrupt) -> _Ending:
+    if isinstance(error, MemoryError):
+        return _ending_of(OutOfMemory())
+    if isinstance(error, EtlError):
+        return _Ending("failed", error.exit_code, str(error), error)
+    code = exit_code_of(error)
+    told = f"Stopped by {name_of(code)}; the open transaction was rolled back."
+    return _Ending("stopped", code, f"{told} Run the same command again to go on.", error)
+
+
+def _unwritten_end(run_id: str, job: Job, options: Options, course: _Course, ending: _Ending) -> Execution:
+    """What can be told of a run whose ledger cannot be reached."""
+    result = RunResult(
+        run_id,
+        job.name,
+        ending.status,
+        ending.exit_code,
+        options.dry_run,
+        time.monotonic() - course.started,
+        error=ending.sentence,
+        timing=course.meter.timing(),
+    )
+    return Execution(result, ending.error)
 
 
 def _file_result(file: File) -> FileResult:

@@ -344,7 +344,7 @@ class LoadResult:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What an execution has cost: savepoints, rollbacks to one, pieces settled row by row, seconds by phase.
+    """What an execution has cost: savepoints, rollbacks to one, pieces settled row by row, seconds by phase, retries.
 
     ``read``, ``map`` and ``encode`` go on beside the others, on a thread of their own; ``wait`` is for them, ``write``
     and ``commit`` are for the database, ``start`` is what was looked up before the first record.
@@ -354,6 +354,7 @@ class Timing:
     rollbacks: int
     settled: int
     seconds: dict[str, float]
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -235,10 +235,12 @@ _IN_ORDER = ("start", "wait", "write", "commit")
 
 
 def _costs(timing: Timing) -> str:
+    retries = f"{timing.retries:,} {'retry' if timing.retries == 1 else 'retries'} after a passing fault"
     counted = (
         _plural(timing.savepoints, "savepoint"),
         _plural(timing.rollbacks, "rollback"),
         f"{_plural(timing.settled, 'piece')} settled row by row",
+        *([retries] if timing.retries else []),
     )
     beside, phases = _seconds(timing, _AHEAD), _seconds(timing, _IN_ORDER)
     return f"{', '.join(counted)}\nseconds: {phases}; beside these, on another thread: {beside}"

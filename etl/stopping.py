@@ -64,6 +64,17 @@ def held(stop: Stop) -> Iterator[None]:
         stop.release()
 
 
+@contextmanager
+def held_on(stop: Stop) -> Iterator[None]:
+    """The same, but held from here on: what is raised inside is all that lets go."""
+    stop.hold()
+    try:
+        yield
+    except BaseException:
+        stop.release()
+        raise
+
+
 class Signals:
     """SIGINT and SIGTERM, while its ``with`` lasts or to the end of the process; raised where it is ``interruptible``.
 

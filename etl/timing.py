@@ -17,16 +17,20 @@ Value = TypeVar("Value")
 
 
 class Meter:
-    """Counts what ``session`` does, and adds up the seconds of what is timed.
+    """Counts what the sessions do that it watches, and adds up the seconds of what is timed.
 
     Phases on different threads go on side by side: their sum may be more than the time that has passed.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self) -> None:
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._savepoints = 0
         self._rollbacks = 0
         self._commit_began = 0.0
+        self.settled = 0  # pieces
+        self.retries = 0
+
+    def watch(self, session: Session) -> None:
         event.listen(session, "after_transaction_create", self._transaction_created)
         event.listen(session, "after_soft_rollback", self._rolled_back)
         event.listen(session, "before_commit", self._before_commit)
@@ -51,10 +55,10 @@ class Meter:
         while not isinstance(item := following(source), Meter):
             yield item
 
-    def timing(self, settled: int) -> Timing:
-        """What was counted so far; ``settled`` pieces had to be settled."""
+    def timing(self) -> Timing:
+        """What was counted so far."""
         seconds = {phase: round(spent, 3) for phase, spent in self._seconds.items()}
-        return Timing(self._savepoints, self._rollbacks, settled, seconds)
+        return Timing(self._savepoints, self._rollbacks, self.settled, seconds, self.retries)
 
     def _transaction_created(self, _session: Session, transaction: SessionTransaction) -> None:
         self._savepoints += transaction.nested

@@ -228,6 +228,56 @@ class ClusterServer:
                 time.sleep(0.02)
 
 
+@dataclass
+class OwnServer:
+    """A server that one test may stop, crash and start as it likes."""
+
+    binaries: Path
+    folder: Path
+    data: Path
+    account: str | None
+    port: int
+
+    @property
+    def url(self) -> str:
+        url = URL.create("postgresql", USER, PASSWORD, "127.0.0.1", self.port, "postgres")
+        return url.render_as_string(hide_password=False)
+
+    def control(self, *arguments: str) -> None:
+        """Run pg_ctl and wait until the server has done it."""
+        options = f"-h 127.0.0.1 -p {self.port} -c unix_socket_directories= -c fsync=off -c wal_writer_delay=10s"
+        subprocess.run(
+            [self.binaries / "pg_ctl", "-w", "-D", self.data, "-l", self.folder / "log", "-o", options, *arguments],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=START_SECONDS,
+            **run_as(self.account),
+        )
+
+
+@contextlib.contextmanager
+def own_server_of(cluster: Server) -> Iterator[OwnServer]:
+    """A new server, with the binaries of ``cluster``, that is started."""
+    assert isinstance(cluster, ClusterServer)
+    account = server_account()
+    made = ClusterServer(cluster.binaries, cluster.version, cluster.origin)
+    made.folder, made.data = make_folder(account, TEMPORARY), make_folder(account, [*in_memory(), *TEMPORARY])
+    try:
+        binaries = enterable_binaries(made.binaries, made.folder, account)
+        made._make_cluster(binaries, account)
+        server = OwnServer(binaries, made.folder, made.data, account, free_port())
+        server.control("start")
+        try:
+            yield server
+        finally:
+            server.control("stop", "-m", "immediate")
+    finally:
+        shutil.rmtree(made.folder, ignore_errors=True)
+        shutil.rmtree(made.data, ignore_errors=True)
+
+
 # Finding servers
 
 

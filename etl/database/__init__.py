@@ -2,9 +2,12 @@
 
 from etl.database.digest import RowsDigest, digest_rows
 from etl.database.engine import (
+    answers,
     commit_unwaited,
     connected,
     database_engine,
+    invalidated_when_lost,
+    is_lost,
     overwrite_what_is_deleted,
     session_factory,
 )
@@ -22,6 +25,7 @@ __all__ = [
     "RowsDigest",
     "Target",
     "UniqueKey",
+    "answers",
     "commit_unwaited",
     "connected",
     "database_engine",
@@ -29,6 +33,8 @@ __all__ = [
     "fault_of",
     "find_targets",
     "in_foreign_key_order",
+    "invalidated_when_lost",
+    "is_lost",
     "overwrite_what_is_deleted",
     "reason_of",
     "session_factory",

@@ -17,6 +17,9 @@ from etl.database.refusals import target_errors
 from etl.errors import TargetUnavailable
 
 CONNECT_TIMEOUT = 10  # seconds, for PostgreSQL, unless the URL says otherwise
+# A connection that vanishes without a word is noticed after a minute, by us and by the server, which then lets go of
+# the job's lock; the system's own defaults are two hours (PostgreSQL documentation, "TCP Settings").
+KEEPALIVES = {"idle": 30, "interval": 10, "count": 3}
 SQLITE_CACHE = 32 * 1024  # KiB: a transaction of 100,000 rows has room in it, not in the default of 2 MiB
 BUSY_TIMEOUT = 30  # seconds that SQLite waits for another writer, unless the URL says otherwise
 
@@ -84,6 +87,43 @@ def overwrite_what_is_deleted(connection: Connection) -> None:
         connection.rollback()
 
 
+def is_lost(connection: Connection) -> bool:
+    """Whether there is no server at the other end any more, as far as the driver knows."""
+    if connection.closed or connection.invalidated:
+        return True
+    return bool(getattr(connection.connection.driver_connection, "closed", False))
+
+
+def answers(connection: Connection) -> bool:
+    """Whether the server still answers on a connection in whose transaction something has failed; it is rolled back.
+
+    To be asked, and not the driver: a session that the server has ended while an ``executemany`` was sent leaves
+    psycopg in its pipeline mode, with a connection that is open and of no use.
+    """
+    if is_lost(connection):
+        return False
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.rollback()
+        driver.execute("SELECT 1")
+        driver.rollback()
+    except connection.dialect.loaded_dbapi.Error:
+        connection.invalidate()
+        return False
+    return True
+
+
+@contextmanager
+def invalidated_when_lost(connection: Connection) -> Iterator[None]:
+    """Tell SQLAlchemy of a connection that was lost inside, where it has not seen it: then a rollback asks nobody."""
+    try:
+        yield
+    except BaseException:
+        if is_lost(connection):
+            connection.invalidate()
+        raise
+
+
 def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
     patience = {} if "timeout" in url.query else {"timeout": BUSY_TIMEOUT}
     engine = create_engine(url, connect_args=patience, hide_parameters=True)
@@ -123,8 +163,10 @@ def _constraints_immediate(connection: Connection) -> None:
 def _postgresql_arguments(url: URL) -> dict[str, Any]:
     """Session settings that values depend on: a text without a time zone means the same on every server."""
     defaults = {"connect_timeout": CONNECT_TIMEOUT, "application_name": "etl", "client_encoding": "utf8"}
+    defaults |= {f"keepalives_{name}": value for name, value in KEEPALIVES.items()}
     arguments = {key: value for key, value in defaults.items() if key not in url.query}
     settings = "-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=postgres"
+    settings += "".join(f" -c tcp_keepalives_{name}={value}" for name, value in KEEPALIVES.items())
     given = url.query.get("options", "")
     return arguments | {"options": f"{settings} {given if isinstance(given, str) else ' '.join(given)}".rstrip()}
 

@@ -61,8 +61,11 @@ _REASONS = {
     "22P05": Reason.ENCODING,
 }
 _REFUSING_CLASSES = {"22": Reason.DATA, "23": Reason.CONSTRAINT}
-_PASSING = ("08", "40", "53", "57P")
-_LASTING = ("53400",)  # a limit that is configured, such as temp_file_limit: the same would meet it again
+# Classes and codes that pass: the connection, the transaction (serialization failures, deadlocks), resources, the
+# server's coming and going; and what a limit on time has ended, be it for a lock, a statement or a transaction.
+_PASSING = ("08", "40", "53", "57P", "57014", "55P03", "25P03", "25P04")
+# Not: a limit that is configured, such as temp_file_limit, since the same would meet it again; a database that is gone.
+_LASTING = ("53400", "57P04")
 
 # SQLite has no SQLSTATE: the one PostgreSQL would give, so that reports and `etl rejects` read the same.
 _SQLITE_STATES = {
@@ -114,8 +117,8 @@ def _postgresql_fault(error: psycopg.Error) -> Fault:
     reason = _REASONS.get(state) or _REFUSING_CLASSES.get(state[:2])
     if reason is not None:
         return Fault(Fate.REFUSE, reason, message, state, diagnosis.constraint_name, diagnosis.column_name)
-    passing = state.startswith(_PASSING) and state not in _LASTING
-    return Fault(Fate.RETRY if passing else Fate.FAIL, Reason.DATA, message, state)
+    is_passing = state.startswith(_PASSING) and state not in _LASTING
+    return Fault(Fate.RETRY if is_passing else Fate.FAIL, Reason.DATA, message, state)
 
 
 def _sqlite_fault(error: sqlite3.Error) -> Fault:
@@ -179,8 +182,9 @@ def _connect(url: URL) -> str:
 def _first_cause(error: BaseException) -> BaseException:
     """The error that the others came from, which were raised while it was handled.
 
-    A full disk has SQLite roll the whole transaction back (sqlite.org/lang_transaction.html, "Response To Errors
-    Within A Transaction"): then the savepoint to roll back to is gone, which is an error of its own and says nothing.
+    A rollback on a lost connection says only that it is lost. A full disk has SQLite roll the whole transaction back
+    (sqlite.org/lang_transaction.html, "Response To Errors Within A Transaction"): then the savepoint to roll back to is
+    gone, which is an error of its own and says nothing.
     """
     first, earlier = error, error.__context__
     while earlier is not None:

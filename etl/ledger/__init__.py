@@ -2,6 +2,7 @@
 
 from etl.ledger.ledger import (
     KeptReject,
+    Opened,
     PastRun,
     SourceIdentity,
     add_rejects,
@@ -29,6 +30,7 @@ __all__ = [
     "Forgotten",
     "JobLock",
     "KeptReject",
+    "Opened",
     "PastRun",
     "RejectedRecord",
     "Retention",

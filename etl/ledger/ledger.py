@@ -27,23 +27,39 @@ class SourceIdentity:
     sha256: str
 
 
-def open_run(session: Session, job: str, *, rerun: bool = False) -> Run:
-    """The unfinished run of ``job``, to be resumed, or a new one; committed.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A run as an execution has opened it: its id, and which of its executions this is."""
 
-    With ``rerun`` an unfinished run is resumed only if it is a rerun itself.
+    run_id: str
+    executions: int
+
+
+def open_run(session: Session, job: str, *, rerun: bool = False, opened: Opened | None = None) -> Run:
+    """The unfinished run of ``job``, to be resumed, or a new one; nothing is committed.
+
+    With ``rerun`` an unfinished run is resumed only if it is a rerun itself. ``opened`` is what the same execution has
+    got here before: whether that was committed or not, the run is the same, and no execution is counted twice.
     """
+    run = _run_to_go_on_with(session, job, rerun=rerun, opened=opened)
+    if run is None:
+        run_id = _run_id() if opened is None else opened.run_id
+        run = Run(id=run_id, job=job, status="running", is_rerun=rerun, executions=0, started_at=_now())
+        session.add(run)
+    run.status, run.finished_at, run.error = "running", None, None
+    run.executions = run.executions + 1 if opened is None else max(run.executions, opened.executions)
+    session.flush()
+    return run
+
+
+def _run_to_go_on_with(session: Session, job: str, *, rerun: bool, opened: Opened | None) -> Run | None:
+    if opened is not None:
+        return session.get(Run, opened.run_id)
     newest = session.scalars(
         sa.select(Run).where(Run.job == job).order_by(Run.started_at.desc(), Run.id.desc()).limit(1)
     ).first()
-    if newest is not None and newest.status != "completed" and (newest.is_rerun or not rerun):
-        run = newest
-        run.status, run.finished_at, run.error = "running", None, None
-        run.executions += 1
-    else:
-        run = Run(id=_run_id(), job=job, status="running", is_rerun=rerun, executions=1, started_at=_now())
-        session.add(run)
-    session.commit()
-    return run
+    is_resumed = newest is not None and newest.status != "completed" and (newest.is_rerun or not rerun)
+    return newest if is_resumed else None
 
 
 def close_run(session: Session, run: Run, status: str, error: str | None = None) -> None:

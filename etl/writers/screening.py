@@ -210,16 +210,17 @@ class Screen:
     def _asked(self, session: Session, rows: pa.RecordBatch, known: Screenable) -> KeyAnswer | Mask | None:
         """The answer about one constraint; None where asking failed, which says nothing about the rows.
 
-        A CHECK may divide by zero, collations may not be comparable: then it is not asked about any more.
+        A CHECK may divide by zero, collations may not be comparable: then it is not asked about any more. Nor is it
+        by the next attempt, where a limit on time has ended the question.
         """
         try:
             with session.begin_nested():
                 answer = self._answer(_Question(cursor_of(session), self.target, self.catalog, rows, known), known)
         except psycopg.Error as error:
-            if fault_of(error).fate is Fate.RETRY:
-                raise
             del self._idle[known.name]
             self._silent.add(known.name)
+            if fault_of(error).fate is Fate.RETRY:
+                raise
             return None
         self._idle[known.name] = 0 if answer.any() else self._idle[known.name] + 1
         if self._idle[known.name] >= PATIENCE:

@@ -231,10 +231,25 @@ def test_passing_faults_are_told_by_their_class(class_: Any) -> None:
     assert (fault.fate, fault.sqlstate) == (Fate.RETRY, class_.sqlstate)
 
 
-@pytest.mark.parametrize("class_", [errors.QueryCanceled, errors.InsufficientPrivilege, errors.OutOfMemory])
-def test_neighbours_of_the_passing_classes_are_what_their_class_says(class_: Any) -> None:
-    expected = Fate.RETRY if class_.sqlstate.startswith("53") else Fate.FAIL  # 57014, 42501, 53200
-    assert fault_of(class_("no")).fate is expected
+@pytest.mark.parametrize(
+    ("class_", "fate"),
+    [
+        (errors.OutOfMemory, Fate.RETRY),  # 53200
+        (errors.QueryCanceled, Fate.RETRY),  # 57014: statement_timeout
+        (errors.OperatorIntervention, Fate.FAIL),  # 57000
+        (errors.DatabaseDropped, Fate.FAIL),  # 57P04
+        (errors.LockNotAvailable, Fate.RETRY),  # 55P03: lock_timeout
+        (errors.ObjectInUse, Fate.FAIL),  # 55006
+        (errors.IdleInTransactionSessionTimeout, Fate.RETRY),  # 25P03
+        (errors.TransactionTimeout, Fate.RETRY),  # 25P04
+        (errors.InFailedSqlTransaction, Fate.FAIL),  # 25P02
+        (errors.ReadOnlySqlTransaction, Fate.FAIL),  # 25006
+        (errors.InsufficientPrivilege, Fate.FAIL),  # 42501
+    ],
+    ids=lambda value: str(getattr(value, "sqlstate", "")) or value.name,
+)
+def test_limits_on_time_pass_and_their_neighbours_do_not(class_: Any, fate: Fate) -> None:
+    assert fault_of(class_("no")).fate is fate
 
 
 def test_ended_connection_is_a_passing_fault(postgres_url: str) -> None:

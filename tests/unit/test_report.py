@@ -69,7 +69,7 @@ def text(expected: str) -> str:
 
 class TestJson:
     def test_result_has_the_keys_of_the_contract_in_their_order(self) -> None:
-        timing = Timing(25, 1, 1, {"read": 0.5, "write": 4.002})
+        timing = Timing(25, 1, 1, {"read": 0.5, "write": 4.002}, 3)
         run = replace(RUN, seconds=5.00049, loads=(replace(ORDERS, seconds=4.80051),), timing=timing)
 
         assert json.dumps(result_as_dict(run), indent=1) == text(
@@ -154,7 +154,8 @@ class TestJson:
               "seconds": {
                "read": 0.5,
                "write": 4.002
-              }
+              },
+              "retries": 3
              },
              "error": null
             }
@@ -187,14 +188,14 @@ class TestJson:
 
 class TestSummary:
     def test_verbose_one_says_what_the_run_has_cost(self) -> None:
-        timing = Timing(1_234, 1, 2, {"start": 0.1, "read": 0.5, "wait": 0.25, "write": 4.002})
+        timing = Timing(1_234, 1, 2, {"start": 0.1, "read": 0.5, "wait": 0.25, "write": 4.002}, 3)
 
         shown = summary(replace(RUN, timing=timing), COMMAND, verbose=True)
 
         assert (
             text(
                 """
-            1,234 savepoints, 1 rollback, 2 pieces settled row by row
+            1,234 savepoints, 1 rollback, 2 pieces settled row by row, 3 retries after a passing fault
             seconds: start 0.10, wait 0.25, write 4.00, commit 0.00; beside these, on another thread: read 0.50, map 0.00, encode 0.00
             """  # noqa: E501
             )
