@@ -80,7 +80,7 @@ def around(filling: bytes, size: int) -> Iterator[bytes]:
     yield b"\n3,three\n"
 
 
-ENDLESS = {"one line": b"x", "blank lines": b"\n", "a quote that is never closed": b"text\n"}
+ENDLESS = {"one line": b"x", "blank lines": b"\n", "a quote that is never closed": b"a line of text that has no end\n"}
 
 
 def endless(what: str, size: int) -> Iterator[bytes]:
@@ -114,7 +114,7 @@ def test_endless_blank_lines_in_a_small_file_cost_nothing(job):
 @pytest.mark.parametrize("what", ENDLESS)
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst", ".bz2", ".lz4"])
 def test_an_endless_record_costs_itself(job, suffix, what):
-    size = 1_000_000_000 if suffix in ("", ".bz2") or what == "blank lines" else 4_000_000_000
+    size = 4_000_000_000 if what == "one line" and suffix in (".zst", ".lz4") else 1_000_000_000
     assert_endless_costs_itself(job, f"items.csv{suffix}", what, size)
 
 
