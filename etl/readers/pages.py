@@ -21,10 +21,11 @@ _DEEPEST = 8
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page as its header tells it: ``size`` in bytes when it is unfolded."""
+    """A page as its header tells it: ``size`` in bytes when it is unfolded, ``stored`` as it is in the file."""
 
     type: int
     size: int
+    stored: int
     values: int
     encoding: int
 
@@ -40,7 +41,7 @@ def read_pages(file: IO[bytes], start: int, values: int) -> Iterator[Page]:
         page = _page(header)
         if page.type in (DATA, DATA_V2):
             seen += page.values
-        place += size + _number(header, 3)
+        place += size + page.stored
         yield page
 
 
@@ -49,11 +50,11 @@ def _page(header: dict[int, Any]) -> Page:
     # The header of the type, and in it the numbers of the fields that tell values and encoding.
     place, values, encoding = {DATA: (5, 1, 2), DICTIONARY: (7, 1, 2), DATA_V2: (8, 1, 4)}.get(kind, (0, 0, 0))
     if not place:
-        return Page(kind, _number(header, 2), 0, 0)
+        return Page(kind, _number(header, 2), _number(header, 3), 0, 0)
     inner = header.get(place)
     if not isinstance(inner, dict):
         raise ValueError(f"a page header of type {kind} lacks its part {place}")
-    return Page(kind, _number(header, 2), _number(inner, values), _number(inner, encoding))
+    return Page(kind, _number(header, 2), _number(header, 3), _number(inner, values), _number(inner, encoding))
 
 
 def _number(fields: dict[int, Any], number: int) -> int:

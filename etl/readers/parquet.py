@@ -18,7 +18,7 @@ from etl.readers.unfolding import read_row_group
 from etl.records import Phase, Position, Reason, RecordBatch, Reject
 
 BATCH_RECORDS = 65_536
-BATCH_BYTES = 32 * 2**20
+BATCH_BYTES = 16 * 2**20
 STREAM_BUFFER = 2**20  # bytes of a column chunk that are read ahead
 MOST_RECORD_BYTES = 16_000_000
 MOST_FOOTER_BYTES = 16 * 2**20

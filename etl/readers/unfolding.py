@@ -17,6 +17,8 @@ import pyarrow.parquet as pq
 from etl.readers.pages import DELTAS, DICTIONARY, OF_A_DICTIONARY, PREFIXES, Page, read_pages
 
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+_LEVEL = 2  # bytes of a repetition or a definition level
+_MOST_TIMES = 1_000
 _SMALL_DICTIONARY = 1_024  # bytes: a value in it is no longer than that
 
 
@@ -40,8 +42,10 @@ class RowGroup:
 
     @property
     def open_bytes(self) -> int:
-        """Of the pages that are unfolded at one time: of each column its dictionary and its largest page."""
-        return sum(_open_bytes(chunk.pages) + max(0, chunk.leaf.length) for chunk in self.chunks)
+        """Of what is unfolded at one time: of each column its dictionary and its largest page, and endless lists."""
+        return sum(
+            _open_bytes(chunk.pages) + _endless_bytes(chunk) + max(0, chunk.leaf.length) for chunk in self.chunks
+        )
 
     def record_bytes(self) -> int:
         """Of a record whose values are as long as the longest in a dictionary, or as those of the page whose values
@@ -113,6 +117,13 @@ def _start(chunk: Any) -> int:
 def _open_bytes(pages: Sequence[Page]) -> int:
     dictionary = max((page.size for page in pages if page.type == DICTIONARY), default=0)
     return dictionary + max((_page_bytes(page) for page in pages if page.type != DICTIONARY), default=0)
+
+
+def _endless_bytes(chunk: Chunk) -> int:
+    """All values of a column of lists that unfold to a thousand times what is stored: one record may have them all."""
+    unfolded = chunk.values * (_WIDTHS.get(chunk.leaf.physical_type, 16) + 2 * _LEVEL)
+    is_endless = unfolded > _MOST_TIMES * sum(page.stored for page in chunk.pages)
+    return unfolded if is_endless and chunk.leaf.max_repetition_level > 0 else 0
 
 
 def _page_bytes(page: Page) -> int:

@@ -80,7 +80,7 @@ def around(filling: bytes, size: int) -> Iterator[bytes]:
     yield b"\n3,three\n"
 
 
-ENDLESS = {"one line": b"x", "blank lines": b"\n", "a quote that is never closed": b"text\n"}
+ENDLESS = {"one line": b"x", "blank lines": b"\n", "a quote that is never closed": b"a line of text that has no end\n"}
 
 
 def endless(what: str, size: int) -> Iterator[bytes]:
@@ -101,12 +101,12 @@ def assert_endless_costs_itself(job: Job, name: str, what: str, size: int) -> No
 
 
 def test_an_endless_line_in_a_small_file_costs_itself(job):
-    assert_endless_costs_itself(job, "items.csv.zst", "one line", 200_000_000)
+    assert_endless_costs_itself(job, "items.csv.zst", "one line", 100_000_000)
     assert (job.folder / "items.csv.zst").stat().st_size < 100_000
 
 
 def test_endless_blank_lines_in_a_small_file_cost_nothing(job):
-    assert_endless_costs_itself(job, "items.csv.zst", "blank lines", 100_000_000)
+    assert_endless_costs_itself(job, "items.csv.zst", "blank lines", 40_000_000)
 
 
 @pytest.mark.long
@@ -114,7 +114,7 @@ def test_endless_blank_lines_in_a_small_file_cost_nothing(job):
 @pytest.mark.parametrize("what", ENDLESS)
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst", ".bz2", ".lz4"])
 def test_an_endless_record_costs_itself(job, suffix, what):
-    size = 1_000_000_000 if suffix in ("", ".bz2") or what == "blank lines" else 4_000_000_000
+    size = 4_000_000_000 if what == "one line" and suffix in (".zst", ".lz4") else 1_000_000_000
     assert_endless_costs_itself(job, f"items.csv{suffix}", what, size)
 
 
@@ -155,8 +155,8 @@ def test_long_values_that_a_dictionary_repeats_are_taken_a_few_at_a_time(job, le
     execute(job.url, "DROP TABLE items", "CREATE TABLE items (id INTEGER, name VARCHAR(2))")
     write(job.folder / "a.parquet", id=range(records), name=repeated("x" * length, records))
 
-    exit_code, errors = load(job, "a.parquet", 'max_rejects = "50%"\ncommit_every = "run"')
+    exit_code, errors = load(job, "a.parquet", 'max_rejects = 40\ncommit_every = "run"')
 
-    assert (job.folder / "a.parquet").stat().st_size < 100_000
+    assert (job.folder / "a.parquet").stat().st_size < 1_000_000
     assert (exit_code, ids(job)) == (4, [])
-    assert "more than max_rejects = 50% allows" in errors
+    assert "more than max_rejects = 40 allows" in errors

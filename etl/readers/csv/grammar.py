@@ -57,6 +57,16 @@ class Grammar:
         following = b"(?:%b%b){%d}+" % (re.escape(self.delimiter), self.field.pattern, fields - 1)
         return re.compile(self.field.pattern + following + _END)
 
+    def lines_without(self, fields: int) -> re.Pattern[bytes]:
+        """Return the pattern of lines, with their ends, that for their number of fields alone are no such record.
+
+        Another line with something in it follows: where that one begins is for a closer look to tell.
+        """
+        bare = rb"[^%b%b\r\n]*+" % (re.escape(self.delimiter), re.escape(self.quote))
+        record = rb"%b(?:%b%b){%d}+[\r\n]" % (bare, re.escape(self.delimiter), bare, fields - 1)
+        line = rb"[^%b\r\n]++(?:\r\n|\n|\r(?!\n))" % re.escape(self.quote)
+        return re.compile(rb"(?:(?!%b)%b(?=[^\r\n][^\r\n]))*+" % (record, line))
+
     def split(self, record: bytes) -> list[bytes]:
         """Return the values of a well-formed record."""
         values: list[bytes] = []
@@ -99,6 +109,11 @@ def make_grammar(dialect: Dialect) -> Grammar:
         plain=re.compile(b"[^%b\r\n]*+" % d),
         following=re.compile(following),
     )
+
+
+def count_line_ends(text: bytes) -> int:
+    """Return the number of line ends in a part of a text that parts no CR LF."""
+    return text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
 
 
 def end_of(pattern: re.Pattern[bytes], text: bytes, place: int, limit: int | None = None) -> int:

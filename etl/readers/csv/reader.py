@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from etl.errors import SourceError
 from etl.readers.csv.framing import Flaw, Frames, frame_well_formed
-from etl.readers.csv.grammar import BLANK_LINES, Dialect, Grammar, end_of, make_grammar
+from etl.readers.csv.grammar import BLANK_LINES, Dialect, Grammar, count_line_ends, end_of, make_grammar
 from etl.readers.csv.parsing import Parser
 from etl.readers.csv.scanning import Scanned, Scanner
 from etl.readers.csv.text import Encoding, Text
@@ -227,7 +227,7 @@ class _FirstRecord:
         return cls(
             line,
             offset + len(found[0]),
-            line + _count_line_ends(found[0]),
+            line + count_line_ends(found[0]),
             tuple(grammar.split(found[0])),
         )
 
@@ -243,13 +243,9 @@ def _pass_blank_lines(text: Text, size: int) -> tuple[int, int]:
         if not is_last and blank.endswith(b"\r"):
             blank = blank[:-1]
         text.at += len(blank)
-        offset, line = offset + len(blank), line + _count_line_ends(blank)
+        offset, line = offset + len(blank), line + count_line_ends(blank)
         if is_last:
             return offset, line
-
-
-def _count_line_ends(text: bytes) -> int:
-    return text.count(b"\n") + text.count(b"\r") - text.count(b"\r\n")
 
 
 def _cut_off(text: bytes, size: int) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from etl.readers.csv.framing import MOST_RECORDS, Flaw, Frames, find_breaks, make_frames
-from etl.readers.csv.grammar import BLANK_LINES, CR, LF, LINE_END, Grammar, end_of
+from etl.readers.csv.grammar import BLANK_LINES, CR, LF, LINE_END, Grammar, count_line_ends, end_of
 from etl.readers.csv.lookahead import Incomplete, Lookahead
 from etl.readers.csv.text import Text
 from etl.records import Reason
@@ -51,10 +51,11 @@ class Scanner:
     fields: int
     most_bytes: int
     expected: re.Pattern[bytes]
+    no_records: re.Pattern[bytes]
 
     @classmethod
     def make(cls, grammar: Grammar, fields: int, most_bytes: int) -> Scanner:
-        return cls(grammar, fields, most_bytes, grammar.record_of(fields))
+        return cls(grammar, fields, most_bytes, grammar.record_of(fields), grammar.lines_without(fields))
 
     def scan(self, text: Text, size: int) -> Scanned:
         """Return the records that begin in the next ``size`` bytes, as far as they can be decided."""
@@ -111,8 +112,17 @@ class Scanner:
             text.at = end
             if text.is_complete and not text.left:
                 return passed, lines
-            if found and not is_split and (not within_quotes or self._record_begins(text, size)):
-                return passed, lines
+            if found and not is_split:
+                if not within_quotes or self._record_begins(text, size):
+                    return passed, lines
+                end = end_of(self.no_records, text.data, text.at)
+                if end == text.at:
+                    continue
+                lines += count_line_ends(text.data[text.at : end])
+                passed += end - text.at
+                text.at = end
+                if self._record_begins(text, size):
+                    return passed, lines
 
     def _record_begins(self, text: Text, size: int) -> bool:
         while True:

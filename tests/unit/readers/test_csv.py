@@ -288,6 +288,18 @@ def test_record_that_is_too_long_is_a_reject(read: Read, record: bytes, block_si
     ]
 
 
+@pytest.mark.parametrize("block_size", [8, 64, 1 << 20])
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+def test_record_that_is_too_long_by_its_quote_ends_where_a_record_begins(
+    read: Read, block_size: int, line_end: bytes
+) -> None:
+    lines = [b'1,"x', *[b"no record", b"", b"a,b,c", b"x" * 50] * 9, b"2,3", b"4,5", b""]
+    result = read(b"a,b" + line_end + line_end.join(lines), block_size=block_size, max_record_bytes=40)
+    assert result.rows == {2: ("2", "3"), 3: ("4", "5")}
+    assert result.lines == {2: 39, 3: 40}
+    assert [(r.record, r.line, r.reason) for r in result.rejects] == [(1, 2, Reason.TOO_LONG)]
+
+
 def test_raw_is_cut_off_with_a_word_of_it(read: Read) -> None:
     (reject,) = read(b"a,b\n" + "é".encode() * 40_000 + b"\n").rejects
     assert reject.raw == "é" * 32_768

@@ -74,7 +74,7 @@ def test_a_damaged_parquet_file_is_told_or_read(tmp_path):
     variants = [*cut]
     for kind in ("checksums", "snappy", "nested"):
         content = parquet(path, kind)
-        variants += [*flips(content, [0xFF], every=23), *noise(content, 50)]
+        variants += [*flips(content, [0xFF], every=37), *noise(content, 25)]
 
     found = read_variants(path, variants)
 

@@ -39,7 +39,7 @@ HEADER = bytes.fromhex("15 00 15 c801 15 64 2c 15 14 15 00 00 00")  # type 0; 10
 def test_a_page_header_is_read_as_it_is_written():
     file = io.BytesIO(b"PAR1" + HEADER + b"." * 50 + HEADER + b"." * 50)
 
-    assert list(read_pages(file, 4, 20)) == [Page(DATA, 100, 10, 0)] * 2
+    assert list(read_pages(file, 4, 20)) == [Page(DATA, 100, 50, 10, 0)] * 2
 
 
 @pytest.mark.parametrize(
@@ -202,6 +202,15 @@ def test_a_page_that_says_it_unfolds_to_two_gigabytes_is_an_error(tmp_path):
 
     with pytest.raises(SourceError, match="its pages unfold to 2,147,483,647 bytes"):
         read(path, ("id",))
+
+
+def test_a_list_that_repeats_a_value_for_ever_is_an_error(tmp_path):
+    endless = pa.ListArray.from_arrays([0, 1, 20_000_000], pa.repeat(pa.scalar(7, pa.int32()), 20_000_000))
+    path = write(tmp_path / "a.parquet", {"id": [1, 2], "list": endless}, compression="zstd", data_page_size=1 << 30)
+
+    assert path.stat().st_size < 20_000
+    with pytest.raises(SourceError, match="its pages unfold to 16"):  # 20,000,000 times 4 bytes and two levels
+        read(path, ("id", "list"))
 
 
 def test_a_large_footer_is_refused_before_it_is_read(tmp_path, monkeypatch):
