@@ -20,6 +20,7 @@ from etl.records import Phase, Position, RecordBatch, Reject
 BLOCK_SIZE = 8 << 20
 FIRST_BLOCK_SIZE = 1 << 20  # doubled up to BLOCK_SIZE: what waits for the first batch need not wait long
 MOST_RECORD_BYTES = 16_000_000
+MOST_COLUMNS = 32_767  # of a table of SQLite; PostgreSQL has 1,600
 _MOST_RAW_BYTES = 64 << 10
 
 
@@ -30,8 +31,8 @@ class CsvReader:
     ``max_record_bytes`` is a reject; a few times as much is the most text that is held in memory.
 
     Raises ConfigError for a dialect that cannot be used, SourceError for a file that cannot be read, has no
-    header or one with a bad quote, bytes that are no text or a name twice, or whose first record has not as
-    many fields as ``names``.
+    header or one with a bad quote, bytes that are no text or a name twice, has more than ``MOST_COLUMNS``
+    columns, or whose first record has not as many fields as ``names``.
     """
 
     def __init__(
@@ -56,6 +57,11 @@ class CsvReader:
         else:
             header, expectation = self._names(names, first), "expected"
             self._begin = Position()
+        if len(header) > MOST_COLUMNS:
+            raise SourceError(
+                f"{shown} has {len(header)} columns, and no table has more than {MOST_COLUMNS}.",
+                "Correct `delimiter` in [load.csv], or the file.",
+            )
         self._parser = Parser(dialect, header, dialect.encoding, expectation)
         self._scanner = Scanner.make(self._grammar, len(header), max_record_bytes)
 

@@ -144,9 +144,9 @@ def check_against_csv_module(content: bytes, dialect: Dialect, width: int, whole
         assert any(reason is Reason.QUOTE for _, reason, _ in whole.rejects.values())
         return
     # A blank line is an empty record to the csv module; to us it is none, but a NULL in a file of one column.
-    expected = [record or ("",) for record in records if record or width == 1]
     if dialect.header:
-        del expected[: next((index for index, record in enumerate(expected) if any(record)), 0) + 1]
+        del records[: records.index(next(filter(None, records))) + 1]
+    expected = [record or ("",) for record in records if record or width == 1]
     given = [whole.rows.get(number) for number in range(1, len(whole.rows) + len(whole.rejects) + 1)]
     assert len(given) == len(expected)
     for ours, theirs in zip(given, expected, strict=True):
