@@ -119,6 +119,7 @@ def test_temporary_files_without_space_are_told(postgres_url, tmp_path, nursery)
     job.finish(nursery)
 
 
+@pytest.mark.long
 def test_backend_that_the_system_kills_for_memory_is_told_and_the_run_goes_on(postgres_url, tmp_path, nursery):
     """As the kernel does where memory is short: the server then ends all sessions and recovers."""
     if data_of(postgres_url) is None:
