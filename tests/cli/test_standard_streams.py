@@ -64,7 +64,7 @@ def test_exit_code_of_a_failure_stays_where_nothing_can_be_told(job):
 
 
 @pytest.mark.parametrize(
-    "closed", [*(pytest.param(one, marks=pytest.mark.long) for one in (">&-", "2>&-")), "0<&- >&- 2>&-"]
+    "closed", [*(pytest.param(one, marks=pytest.mark.long) for one in (">&-", "2>&-", "0<&- >&- 2>&-"))]
 )
 def test_closed_streams_are_nobodys_and_change_nothing(job, closed):
     """No file or connection takes their place: what is said there would go into it."""

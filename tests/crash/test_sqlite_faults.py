@@ -57,6 +57,7 @@ def test_database_that_another_process_writes_to_is_waited_for_as_long_as_the_ur
     job.finish(nursery)
 
 
+@pytest.mark.long
 def test_commit_that_a_reader_is_in_the_way_of_is_rolled_back(job, tmp_path, nursery):
     """It has begun to read before the load began: without WAL a commit waits for all readers."""
     nursery.run("load", job.path, step=Step("rows", number=3))
@@ -176,6 +177,7 @@ def test_full_database_is_told_and_goes_on_once_there_is_space(sqlite_url, tmp_p
     assert job.outcome() == expected
 
 
+@pytest.mark.long
 def test_write_that_the_system_refuses_is_told_and_the_run_goes_on(job, nursery):
     expected = job.left_alone(nursery)
 
