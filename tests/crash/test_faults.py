@@ -227,24 +227,24 @@ def test_first_connection_that_cannot_be_made_is_told_at_once(postgres_url: str,
 
 @pytest.mark.long
 def test_too_many_connections_at_a_new_connection_are_a_passing_fault(postgres_url: str, tmp_path: Path) -> None:
-    """The role may have one connection; another one of its own takes the place of the one that was ended."""
+    """The role may have one connection from a moment on, and another one than the one that was lost has it."""
     run_sql(postgres_url, TABLE)
-    with fresh_role(postgres_url) as url, contextlib.ExitStack() as others:
+    with fresh_role(postgres_url) as url, psycopg.connect(url, application_name="other") as other:
         role, database = (sql.Identifier(getattr(make_url(url), name) or "") for name in ("username", "database"))
         with plain_connection(postgres_url) as connection:
-            connection.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT 1").format(role))
             connection.execute(sql.SQL("GRANT SELECT, INSERT ON t TO {}").format(role))
             connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(database, role))
 
-        def take_the_place(_: Connection) -> None:
+        def leave_no_place(_: Connection) -> None:
+            with plain_connection(postgres_url) as connection:
+                connection.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT 1").format(role))
             end_backends(postgres_url)
-            others.enter_context(psycopg.connect(url, application_name="other"))
 
         with proxied(url) as (proxy, through):
-            proxy.at(QUERY, b"COMMIT", 4, take_the_place)
-            with after_fault(lambda: None, others.close) as said:
+            proxy.at(QUERY, b"COMMIT", 4, leave_no_place)
+            with after_fault(lambda: None, other.close) as said:
                 result = etl.load(make_job(through, tmp_path, "copy"))
-        assert len(said) == 2
+        assert len(said) >= 2
         check_all(postgres_url, result)
 
 
