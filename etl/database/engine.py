@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.sql import quoted_name
 
@@ -105,9 +106,10 @@ def answers(connection: Connection) -> bool:
     driver: Any = connection.connection.driver_connection
     try:
         driver.rollback()
+        connection.rollback()  # SQLAlchemy keeps a transaction whose COMMIT was refused
         driver.execute("SELECT 1")
         driver.rollback()
-    except connection.dialect.loaded_dbapi.Error:
+    except (connection.dialect.loaded_dbapi.Error, DBAPIError):
         connection.invalidate()
         return False
     return True

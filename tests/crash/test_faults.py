@@ -160,6 +160,7 @@ def test_connection_that_is_lost_in_the_middle_of_a_piece(
     check_all(postgres_url, result)
     assert retries(result) == len(said) == 1
     assert PASSWORD not in said[0]
+    assert "the connection is closed" not in said[0]  # what the rollback says, and not what has happened
 
 
 @pytest.mark.parametrize(
@@ -226,41 +227,42 @@ def test_first_connection_that_cannot_be_made_is_told_at_once(postgres_url: str,
 
 @pytest.mark.long
 def test_too_many_connections_at_a_new_connection_are_a_passing_fault(postgres_url: str, tmp_path: Path) -> None:
-    """The role may have one connection; another one of its own takes the place of the one that was ended."""
+    """The role may have one connection from a moment on, and another one than the one that was lost has it."""
     run_sql(postgres_url, TABLE)
-    with fresh_role(postgres_url) as url, contextlib.ExitStack() as others:
+    with fresh_role(postgres_url) as url, psycopg.connect(url, application_name="other") as other:
         role, database = (sql.Identifier(getattr(make_url(url), name) or "") for name in ("username", "database"))
         with plain_connection(postgres_url) as connection:
-            connection.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT 1").format(role))
             connection.execute(sql.SQL("GRANT SELECT, INSERT ON t TO {}").format(role))
             connection.execute(sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(database, role))
 
-        def take_the_place(_: Connection) -> None:
+        def leave_no_place(_: Connection) -> None:
+            with plain_connection(postgres_url) as connection:
+                connection.execute(sql.SQL("ALTER ROLE {} CONNECTION LIMIT 1").format(role))
             end_backends(postgres_url)
-            others.enter_context(psycopg.connect(url, application_name="other"))
 
         with proxied(url) as (proxy, through):
-            proxy.at(QUERY, b"COMMIT", 4, take_the_place)
-            with after_fault(lambda: None, others.close) as said:
+            proxy.at(QUERY, b"COMMIT", 4, leave_no_place)
+            with after_fault(lambda: None, other.close) as said:
                 result = etl.load(make_job(through, tmp_path, "copy"))
-        assert len(said) == 2
+        assert len(said) >= 2
         check_all(postgres_url, result)
 
 
 @pytest.mark.long
 def test_lock_that_the_lost_connection_still_holds_is_waited_for(postgres_url: str, tmp_path: Path) -> None:
-    """As it does until the server has noticed; here another connection takes it over."""
+    """As it does until the server has noticed; here another connection that waits for it gets it."""
     run_sql(postgres_url, TABLE)
-    with contextlib.ExitStack() as others, proxied(postgres_url) as (proxy, url):
+    locks = "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory'"
+    with plain_connection(postgres_url) as other, ThreadPoolExecutor(1) as pool, proxied(postgres_url) as (proxy, url):
 
         def take_the_lock(_: Connection) -> None:
-            held = "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory'"
-            ((key,),) = fetch(postgres_url, held)
+            ((key,),) = fetch(postgres_url, locks)
+            pool.submit(other.execute, "SELECT pg_advisory_lock(%s)", [key])
+            wait_until(lambda: bool(fetch(postgres_url, f"{locks} AND NOT granted")))
             end_backends(postgres_url)
-            others.enter_context(plain_connection(postgres_url)).execute("SELECT pg_advisory_lock(%s)", [key])
 
         proxy.at(QUERY, b"COMMIT", 4, take_the_lock)
-        with after_fault(lambda: None, others.close) as said:
+        with after_fault(lambda: None, other.close) as said:
             result = etl.load(make_job(url, tmp_path, "copy"))
     check_all(postgres_url, result)
     assert "Another run" in said[1]
@@ -354,12 +356,11 @@ def test_lock_of_somebody_else_that_lasts_too_long_is_a_passing_fault(
     run_sql(postgres_url, TABLE)
     name = make_url(postgres_url).database
     with psycopg.connect(postgres_url, application_name="other") as other:
-        run_sql(postgres_url, f"ALTER DATABASE {name} SET {setting} = '100ms'")
+        run_sql(postgres_url, f"ALTER DATABASE {name} SET {setting} = '300ms'")
         lock = Once("committed", 2, lambda: other.execute("LOCK TABLE t IN SHARE MODE"))
         with after_fault(other.commit) as said:
             result = etl.load(make_job(postgres_url, tmp_path, "copy"), reporter=lock)
     check_all(postgres_url, result)
-    assert len(said) == 1
     assert state in said[0]
 
 
@@ -367,7 +368,7 @@ def test_lock_of_somebody_else_that_lasts_too_long_is_a_passing_fault(
 def test_transaction_that_was_idle_for_too_long_is_done_again(postgres_url: str, tmp_path: Path) -> None:
     run_sql(postgres_url, TABLE)
     name = make_url(postgres_url).database
-    run_sql(postgres_url, f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '100ms'")
+    run_sql(postgres_url, f"ALTER DATABASE {name} SET idle_in_transaction_session_timeout = '1s'")
 
     def wait() -> None:
         busy = f"SELECT 1 FROM pg_stat_activity WHERE application_name = 'etl' AND datname = '{name}'"
@@ -376,7 +377,7 @@ def test_transaction_that_was_idle_for_too_long_is_done_again(postgres_url: str,
     with after_fault() as said:
         result = etl.load(make_job(postgres_url, tmp_path, "copy"), reporter=Once("done", 3, wait))
     check_all(postgres_url, result)
-    assert len(said) == 1
+    assert "25P03" in said[0]
 
 
 class Once(Silence):
@@ -402,10 +403,18 @@ class Once(Silence):
 
 
 def load_both(first: Path, second: Path) -> list[RunResult]:
-    """Both at once: each waits for the other when it has written its first record batch."""
-    barrier = threading.Barrier(2, timeout=30)
+    """Both at once: each waits for the other when it has written its first record batch.
+
+    Not for ever: the other one may be refused again and again before it comes so far, until this one has ended.
+    """
+    barrier = threading.Barrier(2, timeout=3)
+
+    def meet() -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            barrier.wait()
+
     with ThreadPoolExecutor(2) as pool:
-        runs = [pool.submit(etl.load, job, reporter=Once("done", 1, barrier.wait)) for job in (first, second)]
+        runs = [pool.submit(etl.load, job, reporter=Once("done", 1, meet)) for job in (first, second)]
         return [run.result() for run in runs]
 
 
@@ -436,9 +445,10 @@ def test_loads_that_lock_each_other_s_keys_both_end_with_every_row_once(
 
 @pytest.mark.long
 def test_serializable_loads_that_depend_on_each_other_both_end_with_every_row_once(
-    postgres_url: str, tmp_path: Path
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each looks up in the ledger what the other one adds to it: PostgreSQL ends one of the transactions."""
+    monkeypatch.setattr(etl.retrying, "FIRST_WAIT", 0.2)  # time for the other one
     run_sql(postgres_url, TABLE)
     write_csv(tmp_path / "first.csv", ("id", "n"), [(0, 0)])
     load = {"source": "first.csv", "table": "t"}

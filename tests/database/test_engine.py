@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import make_url
@@ -210,10 +212,16 @@ def test_a_transaction_of_sqlite_has_room_in_the_cache(sqlite_url: str) -> None:
         assert connection.scalar(sa.text("PRAGMA journal_mode")) == "delete"
 
 
+def driver_of(connection: sa.Connection) -> psycopg.Connection[Any]:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
+
+
 def test_connection_that_vanishes_is_noticed_by_both_ends_after_a_minute(postgres_url: str) -> None:
     expected = {"idle": "30", "interval": "10", "count": "3"}
     with connected(Database(url=postgres_url)) as connection:
-        ours = connection.connection.driver_connection.info.get_parameters()
+        ours = driver_of(connection).info.get_parameters()
         assert {name: ours[f"keepalives_{name}"] for name in expected} == expected
         for name, value in expected.items():
             setting = f"SELECT setting FROM pg_settings WHERE name = 'tcp_keepalives_{name}'"
@@ -222,4 +230,4 @@ def test_connection_that_vanishes_is_noticed_by_both_ends_after_a_minute(postgre
 
 def test_connection_of_the_url_keeps_its_own_keepalives(postgres_url: str) -> None:
     with connected(Database(url=f"{postgres_url}?keepalives_idle=7")) as connection:
-        assert connection.connection.driver_connection.info.get_parameters()["keepalives_idle"] == "7"
+        assert driver_of(connection).info.get_parameters()["keepalives_idle"] == "7"
