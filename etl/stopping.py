@@ -121,8 +121,13 @@ class Signals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._is_whole_process:
+        if self._is_whole_process and self._first is not None:
             return  # until Python itself has ended, which waits for other threads
+        if self._is_whole_process:
+            # All is said and done, and Python gives handlers back to the system before it has ended.
+            for number in self._handlers:
+                signal.signal(number, signal.SIG_IGN)
+            return
         signal.set_wakeup_fd(self._other)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)

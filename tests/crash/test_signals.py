@@ -197,14 +197,18 @@ def test_signals_to_a_new_process_end_it_at_any_moment(sqlite_url, tmp_path, nur
     expected = job.left_alone(nursery)
 
     for _ in range(25):
+        executions, _ = job.committed()
         with started("load", job.path, "--json") as run:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 run.process.wait(random.uniform(0.1, 1.2))
             began = time.monotonic()
-            done = run.end(number)
+            run.process.send_signal(number)
+            output, _ = run.process.communicate(timeout=SECONDS)
             assert time.monotonic() - began < SECONDS
-        if done.exit_code != 3:
-            assert_stopped(done.exit_code, done.output, number)
+        if run.process.returncode == -number:
+            assert job.committed()[0] == executions
+        elif run.process.returncode != 3:
+            assert_stopped(run.process.returncode, output.decode(), number)
         job.check_commit()
         if job.is_completed():
             assert job.outcome() == expected
