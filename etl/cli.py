@@ -144,8 +144,9 @@ def load(
 
     owed = as_object if as_json else None
     signals.last_words = partial(_told_at_once, owed)
-    from etl.loading import Options, execute  # only now: it takes most of a second
+    from etl.loading import execute  # only now: it takes most of a second
     from etl.progress import choose_reporter
+    from etl.running import Options
 
     _log_to_standard_error(verbose)
     reporter = choose_reporter(show=progress, quiet=quiet, verbose=verbose, stream=sys.stderr)

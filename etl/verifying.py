@@ -17,11 +17,12 @@ from etl.config import Job, Load
 from etl.database import Target, digest_rows, session_factory
 from etl.errors import SourceChanged
 from etl.ledger import kept_rejects
-from etl.loading import Options, Preparation, executed, prepared
+from etl.loading import executed, prepared
 from etl.plans import LoadPlan
 from etl.progress import Silence
 from etl.readers import Stamp, stamp
 from etl.records import RunResult
+from etl.running import Options, Preparation
 from etl.writers import choose_writer
 
 

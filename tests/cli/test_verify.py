@@ -22,8 +22,8 @@ from etl.config import Database
 from etl.database import connected
 from etl.errors import Terminated
 from etl.ledger import job_lock
-from etl.loading import Options
 from etl.records import Cause, Encoded, Outcome, Reason, Refused
+from etl.running import Options
 from etl.writers import Choice, Writer, choose_writer
 from tests.commands import ITEMS, Job, count, execute, is_postgresql, items_csv, items_job, ledger, query, tables
 
