@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -46,6 +46,7 @@ from etl.stopping import NeverStopped, Stop
 logger = logging.getLogger(__name__)
 
 NEVER = NeverStopped()
+LAST_PATIENCE = 1.0  # seconds that an interrupted run waits for its own lock, to write down that it was stopped
 
 
 def load(
@@ -153,6 +154,7 @@ class _Attempts:
         self._resources = resources  # the connection and the lock
         self._preparation: Preparation | None = None
         self._was_connected = False
+        self._is_at_work = False  # and not waiting for the next attempt
         self._course = Course()
 
     def execute(self) -> Execution:
@@ -160,13 +162,14 @@ class _Attempts:
             return persist(
                 self._attempt, is_passing=self._is_passing, progress=lambda: self._course.records, tell=self._tell
             )
-        except (EtlError, KeyboardInterrupt) as error:
+        except (EtlError, MemoryError, KeyboardInterrupt) as error:
             if self._course.opened is None:
                 raise
             return self._given_up(self._course.opened, error)
 
     def _attempt(self) -> Execution:
         preparation = self._prepare()
+        self._is_at_work = True
         with executed(preparation, self._job, self._options, self._reporter, self._stop, self._course) as execution:
             return execution
 
@@ -194,19 +197,37 @@ class _Attempts:
 
     def _tell(self, fault: BaseException, seconds: float) -> None:
         self._course.meter.retries += 1
+        self._is_at_work = False
         problem = fault.problem if isinstance(fault, EtlError) else ""
         logger.warning("%s It is tried again in %.1f s, from the last commit on.", problem, seconds)
 
-    def _given_up(self, opened: Opened, error: EtlError | KeyboardInterrupt) -> Execution:
+    def _given_up(self, opened: Opened, error: EtlError | MemoryError | KeyboardInterrupt) -> Execution:
         """A run that ended between its attempts, or with the last one: written down where that can still be done."""
         self._stop.hold()
-        preparation, course = self._preparation, self._course
-        if preparation is not None and not self._options.dry_run and answers(preparation.connection):
+        course, preparation = self._course, None if self._options.dry_run else self._answering(error)
+        if preparation is not None:
             connection = preparation.connection
             with suppress(EtlError), target_errors(connection.engine.url), session_factory(connection)() as session:
                 run = RunInProgress(self._job, preparation, self._options, self._reporter, self._stop, session, course)
                 return run.broken_off(error)
         return unwritten_end(opened.run_id, self._job, self._options, course, ending_of(error))
+
+    def _answering(self, error: BaseException) -> Preparation | None:
+        """A connection that holds the lock: the one there is, or, where an interruption has cost it, another one.
+
+        SQLAlchemy closes a connection on which a call was interrupted, as it cannot know in what state it is.
+        """
+        preparation = self._preparation
+        if preparation is None or answers(preparation.connection):
+            return preparation
+        if not (isinstance(error, KeyboardInterrupt) and self._is_at_work):
+            return None
+        self._resources.close()
+        with suppress(EtlError):
+            connection = self._resources.enter_context(connected(self._job.database))
+            lock = self._resources.enter_context(job_lock(connection, self._job.name, LAST_PATIENCE))
+            return replace(preparation, connection=connection, lock=lock)
+        return None
 
 
 @contextmanager

@@ -182,7 +182,11 @@ class RunInProgress:
         return run
 
     def execute(self) -> Execution:
-        """How the run ended, written down. Raises TargetUnavailable after a fault that passes."""
+        """How the run ended, written down.
+
+        Raises TargetUnavailable after a fault that passes, and any error on a connection that is lost by it: a new one
+        would not hold the lock.
+        """
         try:
             self._stop.release()
             with target_errors(self._connection.engine.url), invalidated_when_lost(self._connection):
@@ -195,6 +199,8 @@ class RunInProgress:
         except TargetUnavailable:
             raise
         except (EtlError, MemoryError, KeyboardInterrupt) as error:
+            if is_lost(self._connection):
+                raise
             return self.broken_off(error)
 
     def _require_unfinished(self, plan: LoadPlan) -> None:
@@ -374,19 +380,18 @@ class RunInProgress:
     def broken_off(self, error: EtlError | MemoryError | KeyboardInterrupt) -> Execution:
         """Roll back, and write down how the run ended where the database still lets us; the first error stays it.
 
-        Not on a connection that was lost: a new one would not hold the lock. No signal is raised from here on.
+        No signal is raised from here on.
         """
         self._stop.hold()
         ending = ending_of(error)
         try:
-            if not is_lost(self._connection):
-                self._session.rollback()
-                close_run(self._session, self._run, ending.status, ending.sentence)
-                result = self._result(ending.status, ending.exit_code)
-                return Execution(replace(result, error=ending.sentence), ending.error)
+            self._session.rollback()
+            close_run(self._session, self._run, ending.status, ending.sentence)
+            result = self._result(ending.status, ending.exit_code)
         except SQLAlchemyError as second:
             logger.debug("the end of the run could not be written down: %s", type(second).__name__)
-        return unwritten_end(self._run_id, self._job, self._options, self._course, ending)
+            return unwritten_end(self._run_id, self._job, self._options, self._course, ending)
+        return Execution(replace(result, error=ending.sentence), ending.error)
 
     def _result(self, status: Literal["completed", "failed", "stopped"], exit_code: int) -> RunResult:
         rejects = count_rejects(self._session, self._run)

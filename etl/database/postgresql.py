@@ -61,7 +61,7 @@ class CatalogEntry:
     unjudged: frozenset[str]
     screenable: tuple[UniqueKey | Check | ParentKey, ...]
     obstacles: tuple[str, ...]
-    may_stage: bool  # temporary tables and PL/pgSQL are there for us
+    may_stage: bool  # temporary tables and PL/pgSQL are there for us, and a staged row is read as one that is sent
     may_return: bool
 
 
@@ -79,7 +79,8 @@ def catalog_entry(connection: Connection, table: Table) -> CatalogEntry:
         unjudged=frozenset(column.name for column in columns if column.is_unjudged),
         screenable=tuple(_screenable(connection, oid)) if facts.may_read and facts.may_stage else (),
         obstacles=tuple(_obstacles(facts)),
-        may_stage=facts.may_stage,
+        # A rule may leave out the query that would have read a staged text, and refused it.
+        may_stage=facts.may_stage and not facts.relhasrules,
         may_return=facts.may_read and not facts.relhasrules and not facts.row_security,
     )
 

@@ -17,7 +17,7 @@ from psycopg import sql
 from sqlalchemy import URL, make_url
 
 import etl as package
-from etl import loading
+from etl import running
 from etl.cli import main
 from etl.config import Database, read_job
 from etl.database import connected
@@ -135,7 +135,7 @@ def test_no_failure_of_the_database_shows_or_keeps_the_password(
         if statement:
             connection.execute(statement.encode())
         else:
-            monkeypatch.setattr(loading, "counts_of", lambda *_: end_sessions(connection, url))
+            monkeypatch.setattr(running, "counts_of", lambda *_: end_sessions(connection, url))
         assert_hidden(job.call("load", "-v"), 1)
         monkeypatch.undo()
         assert_hidden(job.call("check", "--json"), 0, 1)
@@ -273,13 +273,13 @@ def test_bug_is_told_by_its_place_and_not_by_its_words(job: Job, monkeypatch: py
     def fail(*_arguments: object) -> None:
         raise KeyError(job.url, SECRET)
 
-    monkeypatch.setattr(loading, "counts_of", fail)
+    monkeypatch.setattr(running, "counts_of", fail)
     environment = {"TEST_DATABASE_URL": job.url}
     done = CliRunner().invoke(main, ["load", str(job.config), "--json"], env=environment)
     assert done.exit_code == 1
     assert hides(done.output)
     assert "etl has a bug, or has met what it does not know: KeyError in cli.py:" in done.stderr
-    assert "loading.py:" in done.stderr
+    assert "running.py:" in done.stderr
     assert json.loads(done.stdout)["error"].startswith("etl has a bug, or has met what it does not know: KeyError in")
     monkeypatch.undo()
     assert job.call("load").exit_code == 3

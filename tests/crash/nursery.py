@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from etl import retrying
 from tests.crash.steps import Step
 
 ROOT = Path(__file__).parents[2]
@@ -135,6 +136,7 @@ class Nursery:
 def serve() -> None:
     for module in IMPORTED:
         importlib.import_module(module)
+    retrying.FIRST_WAIT = retrying.JITTER = 0.02  # seconds: how long it takes is shown elsewhere
     gc.freeze()  # a collection in a child would copy all pages that it shares
     while line := sys.stdin.readline():
         request = json.loads(line)

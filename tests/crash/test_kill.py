@@ -150,8 +150,8 @@ def test_run_killed_at_one_named_step_after_the_other_ends_as_one_that_was_not(
 def test_commit_that_was_sent_and_not_answered_counts(postgres_url: str, tmp_path: Path, nursery: Nursery) -> None:
     """The server has made it, though nobody has heard of it: the resume reads behind it, and doubles nothing."""
     job = make_job(postgres_url, tmp_path, "copy", 50, 120)
-    # The lock of the job, and the ledger with the run, have been committed before the first rows.
-    killed = nursery.run("load", job.path, "--json", step=Step("in commit", "before", 3))
+    # Committed before the first rows: the lock of the job, its moment, the ledger with the run, the lock's run.
+    killed = nursery.run("load", job.path, "--json", step=Step("in commit", "before", 5))
 
     assert killed.exit_code == -signal.SIGKILL
     wait_until(lambda: job.committed() == (1, 50))

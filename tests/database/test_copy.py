@@ -388,6 +388,19 @@ def test_rule_on_insert_is_applied_to_each_row(postgres_url: str, condition: str
     assert fetch(postgres_url, "SELECT id FROM t") == ([(1,)] if condition else [])
 
 
+@EACH_METHOD
+def test_value_that_cannot_be_read_is_refused_though_a_rule_leaves_out_the_insert(
+    postgres_url: str, method: Method
+) -> None:
+    run_sql(
+        postgres_url,
+        "CREATE TABLE t (id INTEGER, n INTEGER[])",
+        "CREATE RULE nothing AS ON INSERT TO t DO INSTEAD NOTHING",
+    )
+    verdicts = write_rows(postgres_url, rows((1, "{1}"), (2, "{x}"), (3, None)), method=method).verdicts
+    assert verdicts == [WRITTEN, "type ?", WRITTEN]
+
+
 # Rights and names
 
 
