@@ -9,8 +9,10 @@ ROWS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
-# By as many processes as there are cores, each with database servers of its own. One of them alone: make test ARGS="-n 0"
-PYTEST := $(BIN)/python -m pytest --no-skips -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+# By one process more than there are cores (some tests wait), four at most, each with database servers of its own.
+# One of them alone: make test ARGS="-n 0"
+WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ "$$n" -lt 4 ] && echo $$((n + 1)) || echo 4)
+PYTEST := $(BIN)/python -m pytest --no-skips -n $(WORKERS) --dist worksteal $(ARGS)
 CODE := $(wildcard etl tests bench sample_data)
 
 # A .venv that was copied from another place, or whose Python has gone, is made anew.

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from etl import retrying
 from tests.databases import Kind, NoServer, Server, find_servers, fresh_database, fresh_role
 
 WITHOUT_POSTGRES = "--without-postgres was given"
@@ -237,3 +238,10 @@ class SkipWatch:
             terminalreporter.section("skipped, and that is a failure here (--no-skips)", red=True)
             for line in self.skipped:
                 terminalreporter.line(line)
+
+
+@pytest.fixture
+def hasty_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Next to no time between the attempts after a passing fault; how long it really takes is shown elsewhere."""
+    for wait in ("FIRST_WAIT", "LONGEST_WAIT", "JITTER"):
+        monkeypatch.setattr(retrying, wait, 0.01)

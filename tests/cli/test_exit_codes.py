@@ -214,7 +214,7 @@ def test_5_when_another_run_of_the_job_is_at_work_even_in_a_long_transaction(slo
 
     with slow_job.started() as first:
         wait_until(lambda: "etl_run" in str(_tables(slow_job)) and count(slow_job.url, runs) == 1)
-        second = slow_job.call("load", "--json")
+        second = slow_job.call("load", "--json", "--wait", "1")
         is_still_at_work = first.process.poll() is None
 
     assert is_still_at_work, "the first run has to be slower than this"

@@ -777,6 +777,7 @@ def test_stopped_run_is_written_down_as_stopped(database_url: str, tmp_path: Pat
     assert [(status, executions) for status, executions, _ in fetch(database_url, run)] == [("completed", 2)]
 
 
+@pytest.mark.usefixtures("hasty_retries")
 def test_run_goes_on_after_the_server_has_ended_its_connection(postgres_url: str, tmp_path: Path) -> None:
     run_sql(postgres_url, KEYLESS)
     write_csv(tmp_path / "a.csv", HEADER, numbered(60))

@@ -345,6 +345,7 @@ def test_two_jobs_take_turns_on_sqlite(sqlite_url: str, tmp_path: Path) -> None:
     adds_up(sqlite_url, results)
 
 
+@pytest.mark.usefixtures("hasty_retries")
 def test_job_that_waits_too_long_for_sqlites_other_writer_fails_and_can_be_run_again(
     sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.comparison import Postgresql, Sqlite, require_equal_methods
 from tests.tables import Example, postgresql_examples, sqlite_examples
 
-FEW, MANY = 100, 2_000
+FEW, MANY = 50, 2_000
 IN_ONE_DATABASE = settings(
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
