@@ -124,6 +124,19 @@ def prepared(job: Job, loads: Sequence[Load], options: Options, reporter: Report
     with (
         _found(job, loads) as found,
         connected(job.database) as connection,
+        _prepared(connection, job, loads, found, options, reporter) as preparation,
+    ):
+        yield preparation
+
+
+@contextmanager
+def _prepared(
+    connection: Connection, job: Job, loads: Sequence[Load], found: _Found, options: Options, reporter: Reporter
+) -> Iterator[Preparation]:
+    """The same on a connection that there is, with sources that were found."""
+    with (
+        target_errors(connection.engine.url),
+        invalidated_when_lost(connection),
         job_lock(connection, job.name, options.wait, reporter.waiting) as lock,
     ):
         plans = planned(connection, job, loads, found.sources, options.method)
@@ -179,11 +192,8 @@ class _Attempts:
             self._resources.close()
             connection = self._resources.enter_context(connected(self._job.database))
             self._was_connected = True
-            with target_errors(connection.engine.url), invalidated_when_lost(connection):
-                waiting = job_lock(connection, self._job.name, self._options.wait, self._reporter.waiting)
-                lock = self._resources.enter_context(waiting)
-                plans = planned(connection, self._job, self._loads, self._found.sources, self._options.method)
-            self._preparation = Preparation(connection, lock, plans, self._found.fingerprints)
+            preparing = _prepared(connection, self._job, self._loads, self._found, self._options, self._reporter)
+            self._preparation = self._resources.enter_context(preparing)
         return self._preparation
 
     def _is_passing(self, error: BaseException) -> bool:
