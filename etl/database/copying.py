@@ -74,6 +74,15 @@ def cursor_of(session: Session) -> Cursor[Any]:
     return connection.cursor()
 
 
+def emptied(cursor: Cursor[Any], table: sql.Identifier) -> bool:
+    """Whether there is such a table, which is empty now."""
+    known = cursor.execute("SELECT to_regclass(%s)", [table.as_string(cursor)]).fetchone()
+    if known is None or known[0] is None:
+        return False
+    cursor.execute(sql.SQL("TRUNCATE {}").format(table))
+    return True
+
+
 def copy_in(cursor: Cursor[Any], table: sql.Identifier, rows: pa.RecordBatch, sql_types: Sequence[str]) -> None:
     """COPY ``rows`` into ``table``, whose columns of the same names have ``sql_types``; what fails is raised."""
     copy_blocks(cursor, table, rows.schema, sql_types, encode(rows, sql_types))

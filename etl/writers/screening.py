@@ -25,7 +25,7 @@ from psycopg import Cursor, sql
 from sqlalchemy.orm import Session
 
 from etl.database import CatalogEntry, Check, Fate, Fault, ParentKey, Target, UniqueKey, fault_of
-from etl.database.copying import copy_in, cursor_of, quoted
+from etl.database.copying import copy_in, cursor_of, emptied, quoted
 from etl.records import Cause, Reason, Refused
 from etl.writers.windows import most_of, window_of
 
@@ -347,10 +347,7 @@ class _Question:
         digest = hashlib.sha256(repr((self._catalog.oid, *names)).encode()).hexdigest()[:16]
         stage = sql.Identifier("pg_temp", f"etl_screen_{digest}")
         columns = sql.SQL(", ").join(map(sql.Identifier, names))
-        known = self._cursor.execute("SELECT to_regclass(%s)", [stage.as_string(self._cursor)]).fetchone()
-        if known is not None and known[0] is not None:
-            self._cursor.execute(sql.SQL("TRUNCATE {}").format(stage))
-        else:
+        if not emptied(self._cursor, stage):
             made = "CREATE TEMP TABLE {} AS SELECT 0 AS etl_code, {} FROM {} WITH NO DATA"
             self._cursor.execute(sql.SQL(made).format(stage, columns, quoted(self._target.table)))
         chosen = self._values if len(codes) == self._values.num_rows else self._values.take(pa.array(codes))

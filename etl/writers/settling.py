@@ -12,7 +12,7 @@ import pyarrow as pa
 from psycopg import Cursor, sql
 
 from etl.database import CatalogEntry, Target, reason_of
-from etl.database.copying import BINARY_TYPES, copy_in, quoted
+from etl.database.copying import BINARY_TYPES, copy_in, emptied, quoted
 from etl.records import Cause, Refused
 
 # Staged as what they are: nothing that the mapper lets through can fail on the way in. The others are staged as text,
@@ -72,9 +72,7 @@ class ServerSettler:
 
     def _make_stage(self, cursor: Cursor[Any], stage: sql.Identifier, names: Sequence[str]) -> None:
         """Empty the stage, or make it with its function; both go with the session, or with a rollback."""
-        known = cursor.execute("SELECT to_regclass(%s)", [stage.as_string(cursor)]).fetchone()
-        if known is not None and known[0] is not None:
-            cursor.execute(sql.SQL("TRUNCATE {}").format(stage))
+        if emptied(cursor, stage):
             return
         columns = sql.SQL(", ").join(
             sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(type_))
