@@ -37,6 +37,7 @@ Method = Literal["auto", "copy", "bulk", "row"]
 Format = Literal["csv", "parquet"]
 Constant = bool | int | float | dt.datetime | dt.date | dt.time | str
 
+RECORD_BYTES = 16_000_000  # of a record, at most, unless the config says otherwise
 MOST_RECORD_BYTES = 500_000_000  # PostgreSQL takes no value of 1 GB, and one is held a few times over
 
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
@@ -177,7 +178,7 @@ class Load(_Model):
     on_duplicate: Literal["skip", "update", "error"] = "skip"
     record_duplicates: bool = False
     max_rejects: Annotated[RejectLimit | None, BeforeValidator(parse_limit)] = None
-    max_record_bytes: Annotated[int, BeforeValidator(_parse_record_bytes)] = 16_000_000
+    max_record_bytes: Annotated[int, BeforeValidator(_parse_record_bytes)] = RECORD_BYTES
     commit_every: Annotated[int | Literal["file", "run"], BeforeValidator(_parse_commit_every)] = 100_000
     method: Method = "auto"
     ignore_columns: Strings = ()

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from etl.config import RECORD_BYTES
 from etl.errors import SourceError
 from etl.readers.unfolding import read_row_group
 from etl.records import Phase, Position, Reason, RecordBatch, Reject
@@ -20,7 +21,6 @@ from etl.records import Phase, Position, Reason, RecordBatch, Reject
 BATCH_RECORDS = 65_536
 BATCH_BYTES = 16 * 2**20
 STREAM_BUFFER = 2**20  # bytes of a column chunk that are read ahead
-MOST_RECORD_BYTES = 16_000_000
 MOST_FOOTER_BYTES = 16 * 2**20
 MOST_OPEN_BYTES = 128 * 2**20  # of the pages that are unfolded at one time, one of each column
 
@@ -33,7 +33,7 @@ class ParquetReader:
     would take much more memory than that is a SourceError before it does.
     """
 
-    def __init__(self, path: Path, shown: str, max_record_bytes: int = MOST_RECORD_BYTES) -> None:
+    def __init__(self, path: Path, shown: str, max_record_bytes: int = RECORD_BYTES) -> None:
         self._path = path
         self._shown = shown
         self._most_bytes = max_record_bytes

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from etl.config import RECORD_BYTES
 from etl.errors import SourceError
 from etl.readers.csv.framing import Flaw, Frames, frame_well_formed
 from etl.readers.csv.grammar import BLANK_LINES, Dialect, Grammar, count_line_ends, end_of, make_grammar
@@ -19,7 +20,6 @@ from etl.records import Phase, Position, RecordBatch, Reject
 
 BLOCK_SIZE = 8 << 20
 FIRST_BLOCK_SIZE = 1 << 20  # doubled up to BLOCK_SIZE: what waits for the first batch need not wait long
-MOST_RECORD_BYTES = 16_000_000
 MOST_COLUMNS = 32_767  # of a table of SQLite; PostgreSQL has 1,600
 _MOST_RAW_BYTES = 64 << 10
 
@@ -43,7 +43,7 @@ class CsvReader:
         *,
         names: tuple[str, ...] | None = None,
         block_size: int = BLOCK_SIZE,
-        max_record_bytes: int = MOST_RECORD_BYTES,
+        max_record_bytes: int = RECORD_BYTES,
     ) -> None:
         self._location = source_path
         self._shown = shown
