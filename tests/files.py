@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV file is written, as a reader takes it; by default as the config has it."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    header: bool = True
+    encoding: str = "utf-8"
+    null: tuple[str, ...] = ("",)
 
 
 def write_csv(path: Path, header: Sequence[str | None], rows: Iterable[Sequence[object]]) -> Path:

@@ -11,7 +11,6 @@ import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,10 @@ from sqlalchemy import make_url
 from etl.readers.csv import CsvReader
 from etl.records import Position
 from tests.commands import Ended, call, execute, query
-from tests.files import write_job
+from tests.files import Dialect, write_job
 
 FILES = Path(os.environ.get("ETL_REAL_FILES", "files-from-elsewhere"))
 pytestmark = pytest.mark.skipif("ETL_REAL_FILES" not in os.environ, reason="ETL_REAL_FILES is not given")
-
-
-@dataclass(frozen=True)
-class Dialect:
-    delimiter: str = ","
-    quote: str = '"'
-    header: bool = True
-    encoding: str = "utf-8"
-    null: tuple[str, ...] = ("",)
 
 
 @pytest.fixture

@@ -13,16 +13,7 @@ import pytest
 from etl.errors import ConfigError, EtlError, SourceError
 from etl.readers.csv import CsvReader
 from etl.records import Phase, Position, Reason, Reject
-
-
-@dataclass(frozen=True)
-class Dialect:
-    delimiter: str = ","
-    quote: str = '"'
-    header: bool = True
-    encoding: str = "utf-8"
-    null: tuple[str, ...] = ("",)
-
+from tests.files import Dialect
 
 Row = tuple[str | None, ...]
 

@@ -25,18 +25,10 @@ from hypothesis import strategies as st
 from etl.errors import SourceError
 from etl.readers.csv import CsvReader
 from etl.records import Position, Reason
+from tests.files import Dialect
 
 SECONDS = float(os.environ.get("ETL_FUZZ_SECONDS", 30 * 60))
 Row = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Dialect:
-    delimiter: str = ","
-    quote: str = '"'
-    header: bool = True
-    encoding: str = "utf-8"
-    null: tuple[str, ...] = ("",)
 
 
 DIALECTS = st.builds(

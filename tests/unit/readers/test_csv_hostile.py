@@ -6,7 +6,6 @@ import itertools
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,17 +14,9 @@ from etl.errors import SourceError
 from etl.readers.csv import CsvReader
 from etl.records import Position
 from tests.commands import ROOT
+from tests.files import Dialect
 
 MEGABYTE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Dialect:
-    delimiter: str = ","
-    quote: str = '"'
-    header: bool = True
-    encoding: str = "utf-8"
-    null: tuple[str, ...] = ("",)
 
 
 def seconds_of(path: Path, content: bytes) -> float:
@@ -81,7 +72,7 @@ from pathlib import Path
 from etl.errors import SourceError
 from etl.readers.csv import CsvReader
 from etl.records import Position
-from tests.unit.readers.test_csv_hostile import Dialect
+from tests.files import Dialect
 reader = CsvReader(Path(sys.argv[1]), "in.csv", Dialect())
 records = rejects = 0
 for batch in reader.batches(Position(), []):

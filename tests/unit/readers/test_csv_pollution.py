@@ -25,18 +25,10 @@ import pytest
 
 from etl.readers.csv import CsvReader
 from etl.records import Position, Reason
+from tests.files import Dialect
 
 WIDTH = 3
 Row = tuple[str | None, ...]
-
-
-@dataclass(frozen=True)
-class Dialect:
-    delimiter: str = ","
-    quote: str = '"'
-    header: bool = True
-    encoding: str = "utf-8"
-    null: tuple[str, ...] = ("",)
 
 
 def lines_of(kinds: list[str], line_end: str = "\n") -> bytes:

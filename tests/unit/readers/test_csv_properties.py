@@ -16,17 +16,9 @@ from hypothesis import strategies as st
 
 from etl.readers.csv import CsvReader
 from etl.records import Position, Reject
+from tests.files import Dialect
 
 BEGINNING = Position()
-
-
-@dataclass(frozen=True)
-class Dialect:
-    delimiter: str = ","
-    quote: str = '"'
-    header: bool = True
-    encoding: str = "utf-8"
-    null: tuple[str, ...] = ("",)
 
 
 def read(
