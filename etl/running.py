@@ -45,6 +45,7 @@ from etl.ledger import (
     count_rejects,
     files_of,
     is_loaded,
+    is_unheard_of,
     open_file,
     open_run,
     unfinished_files,
@@ -244,7 +245,7 @@ class RunInProgress:
         source = planned_source.source
         try:
             watch = Watch(source)
-            identity = self._identity(plan, planned_source)
+            identity = self._identity(plan, planned_source, watch.size)
         except SourceError:
             self._commit_file(plan.load)
             raise
@@ -271,10 +272,14 @@ class RunInProgress:
         check_reject_limit(load, self._counts[load.name], self._reasons, is_complete=False)
         self._commit()
 
-    def _identity(self, plan: LoadPlan, planned_source: SourcePlan) -> SourceIdentity:
-        content = self._fingerprints.of(planned_source.source)
-        path = planned_source.source.path
-        return SourceIdentity(plan.load.name, plan.target.name, path, content.size, content.sha256)
+    def _identity(self, plan: LoadPlan, planned_source: SourcePlan, size: int) -> SourceIdentity:
+        """Without the fingerprint, if nothing depends on it before the first commit: it takes a while to make."""
+        source = planned_source.source
+        identity = SourceIdentity(plan.load.name, plan.target.name, source.path, size)
+        if is_unheard_of(self._session, self._run, identity):
+            return identity
+        content = self._fingerprints.of(source)
+        return replace(identity, size=content.size, sha256=content.sha256)
 
     def _load_file(self, plan: LoadPlan, planned_source: SourcePlan, file: File, watch: Watch) -> None:
         goal = self._goal(plan, file)
@@ -295,7 +300,12 @@ class RunInProgress:
 
     def _require_unchanged(self, watch: Watch, file: File) -> None:
         """Before each commit, and at the end: what is committed was read from the content of the fingerprint."""
-        watch.require_unchanged(0 if self._options.dry_run else file.record)
+        committed = 0 if self._options.dry_run else file.record
+        watch.require_unchanged(committed)
+        if not file.sha256:
+            content = self._fingerprints.of(watch.source)
+            watch.require_unchanged(committed)
+            file.size, file.sha256 = content.size, content.sha256
 
     def _goal(self, plan: LoadPlan, file: File) -> int | None:
         """The last record that is to be read: the same in each attempt."""

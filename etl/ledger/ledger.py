@@ -18,13 +18,16 @@ from etl.records import Counts, Phase, Position, Reason, Reject, RejectCount
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
-    """Which source, for which load, into which table: what decides whether it was loaded already."""
+    """Which source, for which load, into which table: what decides whether it was loaded already.
+
+    ``sha256`` is empty as long as it is not known; it has to be before the commit.
+    """
 
     load: str
     table: str
     path: str
     size: int
-    sha256: str
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,11 @@ def open_file(session: Session, run: Run, source: SourceIdentity, method: str, *
     if earlier.status == "loaded":
         return None
     return _new_file(session, run, source, method, earlier.position)
+
+
+def is_unheard_of(session: Session, run: Run, source: SourceIdentity) -> bool:
+    """Whether the ledger has no file of this path or of this size: whatever the source holds, it was never begun."""
+    return _newest_file(session, run, source, sa.or_(File.path == source.path, File.size == source.size)) is None
 
 
 def is_loaded(session: Session, run: Run, source: SourceIdentity) -> bool:

@@ -10,15 +10,20 @@ class Watch:
     """A source that is about to be read, as it is now. Raises SourceError when it is not there."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        self.source = source
         self._before = stamp(source)
+
+    @property
+    def size(self) -> int:
+        """Its bytes, before it is read."""
+        return self._before.size
 
     def require_unchanged(self, committed: int) -> None:
         """Raise SourceChanged where what was read since may be other content than that of the fingerprint.
 
         ``committed`` are the records of the source that were committed before, and stay.
         """
-        now = stamp_if_there(self._source)
+        now = stamp_if_there(self.source)
         if now == self._before:
             return
         kept = f"; {committed:,} of its records were committed before" if committed else ""
@@ -26,7 +31,7 @@ class Watch:
         if now is None:
             remedy = "Put it back and run the same command again."
         raise SourceChanged(
-            f"{self._source.path} {_change(self._before, now)} while it was read; "
+            f"{self.source.path} {_change(self._before, now)} while it was read; "
             f"the open transaction was rolled back{kept}.",
             SourceChanged.RESTORE if committed else remedy,
         )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import random
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +15,9 @@ import pytest
 import etl
 from etl.errors import SourceError
 from etl.progress import Silence
+from etl.readers import Source
 from etl.readers.csv import CsvReader
+from etl.readers.files import Fingerprint, fingerprint
 from etl.records import Counts, RunResult
 from tests.commands import Job, items_job
 from tests.files import write_csv, write_job
@@ -216,6 +220,23 @@ def test_file_that_is_written_over_with_rejects_has_changed_and_has_not_too_many
 
     assert failure(job, At("done", 1, spoil)).startswith("a.csv was written to while it was read; ")
     assert ids(sqlite_url) == []
+
+
+def test_fingerprint_of_a_file_that_was_never_seen_is_waited_for_before_the_first_commit_only(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_written = threading.Event()
+
+    def slow(source: Source, is_stopped: Callable[[], bool] = lambda: False) -> Fingerprint:
+        assert is_written.wait(20)
+        return fingerprint(source, is_stopped)
+
+    monkeypatch.setattr("etl.readers.fingerprints.fingerprint", slow)
+    path = write(tmp_path / "a.csv", range(1, 31))
+    etl.load(make_job(tmp_path, sqlite_url), reporter=At("done", 1, is_written.set))
+
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert fetch(sqlite_url, "SELECT size, sha256 FROM etl_file") == [(path.stat().st_size, digest)]
 
 
 # While another one is read
