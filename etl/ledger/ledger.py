@@ -273,11 +273,14 @@ def _newest_run_id(session: Session, job: str | None) -> str | None:
 
 
 def _newest_file(session: Session, run: Run, source: SourceIdentity, *where: sa.ColumnElement[bool]) -> File | None:
-    """The newest row for the load and table; for a rerun, what other runs have done does not count."""
+    """The newest row for the load and table, one that is loaded before all others: what is loaded stays so, whatever a
+    rerun with a limit has done since. For a rerun, what other runs have done does not count.
+    """
     chosen = sa.select(File).where(File.job == run.job, File.load == source.load, File.table == source.table, *where)
     if run.is_rerun:
         chosen = chosen.where(File.run_id == run.id)
-    return session.scalars(chosen.order_by(File.id.desc()).limit(1)).first()
+    is_loaded_first = sa.case((File.status == "loaded", 0), else_=1)
+    return session.scalars(chosen.order_by(is_loaded_first, File.id.desc()).limit(1)).first()
 
 
 def _refuse_changed(session: Session, run: Run, source: SourceIdentity) -> None:

@@ -130,8 +130,9 @@ def _is_of(runs: Sequence[str]) -> sa.ColumnElement[bool]:
 def _dispensable(session: Session, retention: Retention, runs: Sequence[str]) -> list[str]:
     """Those of ``runs`` that no load will ask for: a newer row stands for each file, and a newer run for the run."""
     newer = aliased(File)
-    same = (getattr(newer, name) == getattr(File, name) for name in ("job", "load", "table", "path", "size", "sha256"))
-    stood_for = sa.exists().where(newer.id > File.id, *same)
+    same = (getattr(newer, name) == getattr(File, name) for name in ("job", "load", "table", "size", "sha256"))
+    as_good = sa.or_(newer.status == "loaded", File.status != "loaded")
+    stood_for = sa.exists().where(newer.id > File.id, as_good, *same)
     proof = sa.exists().where(File.run_id == Run.id, ~stood_for)
     chosen = sa.select(Run.id).where(Run.id.in_(runs), Run.id != retention.newest_id, ~proof)
     return list(session.scalars(chosen))

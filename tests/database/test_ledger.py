@@ -724,6 +724,16 @@ def test_full_load_goes_on_behind_the_limit(database_url: str, tmp_path: Path) -
     assert table_ids(database_url) == good_ids(55)
 
 
+def test_file_that_was_loaded_stays_so_when_a_rerun_has_read_a_part_of_it(database_url: str, tmp_path: Path) -> None:
+    run_sql(database_url, KEYLESS)
+    write_csv(tmp_path / "a.csv", HEADER, [(number, 1) for number in range(5)])
+    job = one_load(tmp_path, database_url)
+    etl.load(job)
+    assert numbers(etl.load(job, rerun=True, limit=2)) == (2, 2, 0, 0)
+    assert [file.status for file in etl.load(job).loads[0].files] == ["already_loaded"]
+    assert table_ids(database_url) == [(0,), (0,), (1,), (1,), (2,), (3,), (4,)]
+
+
 # Resuming
 
 

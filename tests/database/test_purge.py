@@ -129,6 +129,16 @@ def test_run_whose_files_were_loaded_again_goes_whole(nights: Nights) -> None:
 
 
 @pytest.mark.long
+def test_run_that_loaded_a_file_stays_where_a_rerun_has_read_a_part_of_it(nights: Nights) -> None:
+    nights.file(1)
+    first = nights.run()
+    nights.run(rerun=True, limit=2)
+    nights.purge("--keep", "0")
+    assert first in nights.runs()
+    assert [file.status for file in etl.load(nights.config).loads[0].files] == ["already_loaded"]
+
+
+@pytest.mark.long
 def test_run_stays_whole_where_only_some_of_its_files_were_loaded_again(nights: Nights) -> None:
     nights.file(1)
     nights.file(2)
@@ -142,17 +152,17 @@ def test_run_stays_whole_where_only_some_of_its_files_were_loaded_again(nights: 
 
 
 @pytest.mark.long
-def test_same_content_under_another_name_is_no_stand_in(nights: Nights) -> None:
-    """The row of the old name decides what becomes of a file of that name with other content."""
+def test_same_content_under_another_name_stands_for_the_first(nights: Nights) -> None:
+    """A file that was read on under another name leaves nothing to go on with under its old one."""
     nights.file(1)
     first = nights.run(limit=2)
     (nights.folder / "1.csv").rename(nights.folder / "other.csv")
-    nights.run()
+    second = nights.run()
     nights.purge("--keep", "0")
-    assert first in nights.runs()
+    assert nights.runs() == [second] != [first]
     nights.file(1, good=4)
-    with pytest.raises(etl.SourceChanged):
-        etl.load(nights.config)
+    assert [file.status for file in etl.load(nights.config).loads[0].files] == ["loaded", "already_loaded"]
+    assert nights.rows() == [(100, 2), (101, 2), (102, 2), (103, 1)]
 
 
 @pytest.mark.long
