@@ -14,6 +14,7 @@ STARTUP = b""  # the kind of a connection's first message, which has none
 COPY_DATA = b"d"
 QUERY = b"Q"
 BIND = b"B"
+ANY = b"*"
 
 
 @dataclass
@@ -26,7 +27,7 @@ class Moment:
     then: Callable[[Connection], None]
 
     def comes_with(self, kind: bytes, body: bytes) -> bool:
-        if kind == self.kind and self.text in body:
+        if self.kind in (kind, ANY) and self.text in body:
             self.number -= 1
             return self.number == 0
         return False
@@ -56,6 +57,7 @@ class Proxy:
     address: tuple[str, int]
     moments: list[Moment] = field(default_factory=list)
     is_away: bool = False
+    is_silent: threading.Event = field(default_factory=threading.Event)
     accepted: int = 0
     _listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
     _connections: list[Connection] = field(default_factory=list)
@@ -75,6 +77,10 @@ class Proxy:
 
     def come_back(self) -> None:
         self.is_away = False
+
+    def fall_silent(self, connection: Connection) -> None:
+        """As a network may: from this message on nothing comes through in either direction, and nobody is told."""
+        self.is_silent.set()
 
     def serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -101,9 +107,9 @@ class Proxy:
 
     def _pass_on_requests(self, connection: Connection) -> None:
         with contextlib.suppress(OSError, EOFError), connection.client.makefile("rb") as stream:
-            connection.server.sendall(self._observed(connection, STARTUP, _sized(stream.read)))
+            self._send(connection.server, self._observed(connection, STARTUP, _sized(stream.read)))
             while kind := stream.read(1):
-                connection.server.sendall(self._observed(connection, kind, _sized(stream.read)))
+                self._send(connection.server, self._observed(connection, kind, _sized(stream.read)))
         connection.cut()
 
     def _observed(self, connection: Connection, kind: bytes, sized: bytes) -> bytes:
@@ -116,8 +122,12 @@ class Proxy:
     def _pass_on_answers(self, connection: Connection) -> None:
         with contextlib.suppress(OSError):
             while (data := connection.server.recv(65536)) and not connection.is_deaf:
-                connection.client.sendall(data)
+                self._send(connection.client, data)
         connection.cut()
+
+    def _send(self, end: socket.socket, data: bytes) -> None:
+        if not self.is_silent.is_set():
+            end.sendall(data)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

@@ -22,11 +22,11 @@ import pytest
 
 from tests.commands import RESULT_KEYS, started, wait_until
 from tests.crash.nursery import ROOT, Child, Done, Nursery
-from tests.crash.proxy import dead_after
 from tests.crash.steps import ALWAYS, Step
 from tests.crash.three_files import Job, make_job
 from tests.files import write_csv, write_job
 from tests.jobs import fetch, run_sql
+from tests.proxy import ANY, COPY_DATA, proxied
 
 SECONDS = 5.0  # as promised
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -350,14 +350,19 @@ def test_signal_while_another_thread_hangs(sqlite_url, tmp_path, nursery, number
 
 @pytest.mark.long
 @BOTH
-@pytest.mark.parametrize(("word", "at"), [(b"COMMIT", 3), (b"COPY", 2), (b"SAVEPOINT", 1), (b"ROLLBACK TO", 1)])
-def test_signal_when_the_server_has_gone_silent(postgres_url, tmp_path, nursery, word, at, number):
+@pytest.mark.parametrize(
+    ("kind", "word", "at"),
+    [(ANY, b"COMMIT", 2), (COPY_DATA, b"", 1), (ANY, b"SAVEPOINT", 1), (ANY, b"ROLLBACK TO", 1)],
+    ids=["commit", "copy", "savepoint", "rollback"],
+)
+def test_signal_when_the_server_has_gone_silent(postgres_url, tmp_path, nursery, kind, word, at, number):
     """Not even the rollback is answered."""
     job = make_job(postgres_url, tmp_path, "copy", 50, 120)
     expected = job.left_alone(nursery)
-    with dead_after(postgres_url, word, at) as (url, proxy):
+    with proxied(postgres_url) as (proxy, url):
+        proxy.at(kind, word, at, proxy.fall_silent)
         child = nursery.start("load", job_at(job, url), "--json")
-        assert proxy.is_dead.wait(SECONDS)
+        assert proxy.is_silent.wait(SECONDS)
         ended_by(child, number)
     job.finish(nursery)
     assert job.outcome() == expected
@@ -377,9 +382,10 @@ def job_at(job: Job, url: str) -> Path:
 def test_second_sigint_ends_at_once(postgres_url, tmp_path, nursery):
     """Not even a commit is waited for that is not answered."""
     job = make_job(postgres_url, tmp_path, "copy", 50, 120)
-    with dead_after(postgres_url, b"COMMIT", 3) as (url, proxy):
+    with proxied(postgres_url) as (proxy, url):
+        proxy.at(ANY, b"COMMIT", 2, proxy.fall_silent)
         child = nursery.start("load", job_at(job, url), "--json")
-        assert proxy.is_dead.wait(SECONDS)
+        assert proxy.is_silent.wait(SECONDS)
         child.send(signal.SIGINT)
         assert not child.has_ended(0.2)
         ended_by(child, signal.SIGINT, within=1.5)
