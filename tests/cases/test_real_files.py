@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import ast
 import csv
+import datetime as dt
 import json
 import os
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import make_url
 
@@ -147,6 +151,58 @@ def test_every_record_of_a_sound_file_is_written(path: Path, tmp_path: Path, dat
     assert ended.exit_code in (0, 3), ended.errors
     records = count_records(path, delimiter, has_header)
     assert (ended.result["read"], ended.result["written"], len(rejects_of(tmp_path))) == (records, records, 0)
+
+
+# Parquet files of other writers, old and odd encodings among them: the values that pyarrow's own conversion gives
+
+PARQUET = sorted((FILES / "parquet").glob("*.parquet"))
+# Records that the target cannot hold: a map whose keys are numbers is no JSON object, SQLite has no NaN.
+REFUSED = {
+    "nested_maps.snappy": ("type", "a", {1, 2, 5, 6}),
+    "map_no_value": ("type", "my_map", {1, 2, 3}),
+    "float16_nonzeros_and_nans": ("range", "x", {4}),
+}
+
+
+def sql_type(kind: pa.DataType) -> str:
+    if pa.types.is_nested(kind):
+        return "JSON"
+    if pa.types.is_decimal(kind):
+        return f"NUMERIC({kind.precision}, {kind.scale})"
+    kinds = (
+        (pa.types.is_boolean, "BOOLEAN"),
+        (pa.types.is_uint64, "NUMERIC(20, 0)"),
+        (pa.types.is_integer, "BIGINT"),
+        (pa.types.is_floating, "DOUBLE PRECISION"),
+        (pa.types.is_timestamp, "TIMESTAMP"),
+        (pa.types.is_binary, "BLOB"),
+    )
+    return next((name for is_kind, name in kinds if is_kind(kind)), "TEXT")
+
+
+def as_kept(value: object) -> object:
+    """What a single value is in an SQLite file."""
+    if isinstance(value, dt.datetime):
+        return f"{value:%Y-%m-%d %H:%M:%S.%f}"
+    return float(value) if isinstance(value, Decimal) else value
+
+
+@pytest.mark.parametrize("path", PARQUET, ids=lambda path: path.stem)
+def test_parquet_file_of_another_writer_has_its_rows(path: Path, tmp_path: Path, database: str) -> None:
+    content = pq.read_table(path)
+    names = content.schema.names
+    load_file(tmp_path, database, path, {field.name: sql_type(field.type) for field in content.schema})
+    reason, column, refused = REFUSED.get(path.stem, ("", "", set()))
+    rejects = [(reject["reason"], reject["column"], reject["record"]) for reject in rejects_of(tmp_path)]
+    assert rejects == [(reason, column, number) for number in sorted(refused)]
+    written = content.filter(pa.array([number not in refused for number in range(1, len(content) + 1)], pa.bool_()))
+    expected = written.to_pylist(maps_as_pydicts="strict")
+    nested = {field.name for field in content.schema if pa.types.is_nested(field.type)}
+    for row, record in zip(query(database, "SELECT * FROM t ORDER BY rowid"), expected, strict=True):
+        kept = dict(zip(names, row, strict=True))
+        assert {name: json.loads(kept[name]) if name in nested and kept[name] else kept[name] for name in names} == {
+            name: as_kept(value) for name, value in record.items()
+        }
 
 
 # What PostgreSQL's own COPY does with odd bytes, probe by probe
