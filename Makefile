@@ -13,15 +13,15 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 # One of them alone: make test ARGS="-n 0"
 WORKERS := $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1); [ "$$n" -lt 4 ] && echo $$((n + 1)) || echo 4)
 PYTEST := $(BIN)/python -m pytest --no-skips -n $(WORKERS) --dist worksteal $(ARGS)
-CODE := $(wildcard etl tests bench sample_data)
+CODE := $(wildcard etl tests bench docs sample_data)
 
 # A .venv that was copied from another place, or whose Python has gone, is made anew.
 _ := $(shell [ "$$(cat .venv/made 2>/dev/null)" = "$(CURDIR)" ] && .venv/bin/python -c '' 2>/dev/null || rm -f .venv/made)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help quickstart venv install test test-long test-containers check format bench bench-peers bench-page coverage \
-	lock clean
+.PHONY: help quickstart venv install test test-long test-containers check format bench bench-peers bench-page docs \
+	coverage lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,9 @@ bench-peers: .venv-peers/made ## install the other tools that the bench measures
 
 bench-page: .venv/test ## make docs/bench.md and its pictures from docs/bench/results.json
 	$(BIN)/python bench/page.py $(ARGS)
+
+docs: .venv/runtime ## make the tables of docs/config.md and configs/etl.schema.json from the models of the config
+	$(BIN)/python docs/reference.py
 
 coverage: .venv/dev ## run the tests and show the lines of etl/ that no test reaches
 	$(BIN)/coverage erase

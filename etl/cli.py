@@ -284,6 +284,17 @@ def purge(
     _exit(report.exit_code if is_shown else 1)
 
 
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of the config, by which editors complete and check what is written.
+
+    Editors that know Taplo or Even Better TOML read a first line such as `#:schema etl.schema.json`.
+    """
+    from etl.config_schema import schema_text
+
+    _exit(0 if _print([schema_text()]) else 1)
+
+
 def _write_lines(lines: Iterator[str], output: Path | None) -> None:
     if output is None:
         if not _print(lines):

@@ -52,7 +52,7 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, json_schema_input_type=str | list[str])]
 
 
 class RejectLimit(_Model):
@@ -108,14 +108,37 @@ def _parse_constant(value: object) -> object:
     return value
 
 
+# What may be written in the file, where that is more than the type of what is made of it.
+_Share = Annotated[str, Field(pattern=r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$")]
+_LimitAsWritten = Annotated[int, Field(ge=0)] | _Share
+_BytesAsWritten = Annotated[int, Field(gt=0, le=MOST_RECORD_BYTES)]
+_IntervalAsWritten = Annotated[int, Field(gt=0)] | Literal["file", "run"]
+
+
 class Csv(_Model):
     """``[load.csv]``: the dialect of a CSV source."""
 
-    delimiter: str = ","
-    quote: str = '"'
-    header: bool = True
-    encoding: str = "utf-8"
-    null: Strings = ("",)
+    delimiter: str = Field(default=",", description="one ASCII character", examples=["\t"])
+    quote: str = Field(
+        default='"',
+        description='one ASCII character, doubled inside quotes; `""` for files without quoting',
+        examples=["'"],
+    )
+    header: bool = Field(
+        default=True,
+        description="`false`: the names come from `[load.columns]`, in its order, or are `f1`, `f2`, …",
+        examples=[False],
+    )
+    encoding: str = Field(
+        default="utf-8",
+        description="any text encoding that Python knows; a byte order mark is removed",
+        examples=["cp1252"],
+    )
+    null: Strings = Field(
+        default=("",),
+        description="unquoted texts that mean NULL; in quotes they are themselves",
+        examples=[["", "NULL"]],
+    )
 
     @field_validator("delimiter")
     @classmethod
@@ -152,9 +175,25 @@ class Csv(_Model):
 class ColumnSource(_Model):
     """Where a target column takes its values from: a source column, or a constant."""
 
-    source: str | None = Field(default=None, alias="from")
-    format: str | None = None
-    value: Annotated[Constant | None, BeforeValidator(_parse_constant)] = None
+    source: str | None = Field(
+        default=None,
+        alias="from",
+        description="the source column",
+        examples=["Date"],
+        json_schema_extra={"x-unset": "this or `value`"},
+    )
+    format: str | None = Field(
+        default=None,
+        description="how dates and times are written, in the terms of Python's `strptime`",
+        examples=["%d/%m/%Y"],
+        json_schema_extra={"x-unset": "ISO 8601"},
+    )
+    value: Annotated[Constant | None, BeforeValidator(_parse_constant)] = Field(
+        default=None,
+        description="the same value in every row",
+        examples=["PT"],
+        json_schema_extra={"x-unset": "this or `from`"},
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:
@@ -168,22 +207,97 @@ class ColumnSource(_Model):
 class Load(_Model):
     """``[[load]]``: sources into one table."""
 
-    source: Strings
-    name: str = ""
-    format: Format | None = None
-    table: str | None = None
-    model: str | None = None
-    create: bool = False
-    key: Strings = ()
-    on_duplicate: Literal["skip", "update", "error"] = "skip"
-    record_duplicates: bool = False
-    max_rejects: Annotated[RejectLimit | None, BeforeValidator(parse_limit)] = None
-    max_record_bytes: Annotated[int, BeforeValidator(_parse_record_bytes)] = RECORD_BYTES
-    commit_every: Annotated[int | Literal["file", "run"], BeforeValidator(_parse_commit_every)] = 100_000
-    method: Method = "auto"
-    ignore_columns: Strings = ()
-    csv: Csv = Csv()
-    columns: Mapping[str, Annotated[ColumnSource, BeforeValidator(_parse_column)]] = Field(default_factory=dict)
+    source: Strings = Field(
+        description="path, glob, folder, or `-` for standard input. Files are loaded in natural order: `orders-2` "
+        "before `orders-10`. What becomes of files that change meanwhile: [results](results.md#sources-that-change)",
+        examples=[["a.csv", "b/*.csv.gz"]],
+    )
+    name: str = Field(
+        default="",
+        description="what messages, `--only` and the ledger call the load",
+        examples=["orders"],
+        json_schema_extra={"x-unset": "the table's name"},
+    )
+    format: Format | None = Field(
+        default=None,
+        description="`csv` or `parquet`; the suffix is looked up through `.gz`, `.zst`, `.bz2` and `.lz4`",
+        examples=["csv"],
+        json_schema_extra={"x-unset": "from the suffix"},
+    )
+    table: str | None = Field(
+        default=None,
+        description="the target table, or `schema.table`",
+        examples=["orders"],
+        json_schema_extra={"x-unset": "this or `model`"},
+    )
+    model: str | None = Field(
+        default=None,
+        description="a mapped class of SQLAlchemy in place of a table; its module is imported, looked for beside the "
+        "config too",
+        examples=["shop.models:Order"],
+        json_schema_extra={"x-unset": "this or `table`"},
+    )
+    create: bool = Field(default=False, description="not there yet: create a missing table", examples=[False])
+    key: Strings = Field(
+        default=(),
+        description='for `create` and `on_duplicate = "update"`, which are not there yet',
+        examples=[["order_id"]],
+    )
+    on_duplicate: Literal["skip", "update", "error"] = Field(
+        default="skip",
+        description="what happens to a row whose key is already there: `skip` counts it and goes on, `error` ends the "
+        "run; `update` is not there yet",
+        examples=["error"],
+    )
+    record_duplicates: bool = Field(
+        default=False, description="list duplicates in `etl rejects` too, in the phase `duplicate`", examples=[True]
+    )
+    max_rejects: Annotated[RejectLimit | None, BeforeValidator(parse_limit, json_schema_input_type=_LimitAsWritten)] = (
+        Field(
+            default=None,
+            description="more rejects of the load than this end the run with exit code 4, before the open transaction "
+            "is committed: a number, or a share of the records read so far (judged from 1,000 records on, and at the "
+            "end of the load). `etl load --max-rejects` overrides it",
+            examples=["1%"],
+            json_schema_extra={"x-unset": "no limit"},
+        )
+    )
+    max_record_bytes: Annotated[int, BeforeValidator(_parse_record_bytes, json_schema_input_type=_BytesAsWritten)] = (
+        Field(
+            default=RECORD_BYTES,
+            description="a record longer than this is a reject (`too_long`), at most `500_000_000`. In a CSV file the "
+            "bytes of the record as text in UTF-8, in a Parquet file those of the values that are read. The memory "
+            "that a load takes grows with it: see [limits](#limits)",
+            examples=[1_000_000],
+        )
+    )
+    commit_every: Annotated[
+        int | Literal["file", "run"], BeforeValidator(_parse_commit_every, json_schema_input_type=_IntervalAsWritten)
+    ] = Field(
+        default=100_000,
+        description='rows in a transaction, `"file"` or `"run"`. A run that dies goes on after the last commit',
+        examples=["file"],
+    )
+    method: Method = Field(
+        default="auto",
+        description="`auto`, `copy` (PostgreSQL), `bulk` or `row`; the verdicts are the same. `etl check` says which "
+        "one is taken and why",
+        examples=["bulk"],
+    )
+    ignore_columns: Strings = Field(
+        default=(),
+        description='source columns that no target column takes; `"*"` for all. One that is not named is an error',
+        examples=[["Exported by"]],
+    )
+    csv: Csv = Field(default=Csv(), description="how the CSV files are written", examples=[{"delimiter": ";"}])
+    columns: Mapping[
+        str, Annotated[ColumnSource, BeforeValidator(_parse_column, json_schema_input_type=str | ColumnSource)]
+    ] = Field(
+        default_factory=dict,
+        description="which source column feeds which target column",
+        examples=[{"order_id": "Order ID"}],
+        json_schema_extra={"x-unset": "same names"},
+    )
 
     @field_validator("source")
     @classmethod
@@ -212,10 +326,37 @@ class Load(_Model):
 class Database(_Model):
     """``[database]``: where the tables and the ledger are."""
 
-    url: str = Field(repr=False)  # it may hold a password
-    isolation_level: Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] | None = None
-    db_schema: str | None = Field(default=None, alias="schema")
-    ledger_schema: str = "etl"
+    url: str = Field(
+        repr=False,  # it may hold a password
+        description="SQLAlchemy URL of a SQLite file or a PostgreSQL database; `postgresql://` means the driver "
+        "psycopg 3. A SQLite file has to be there; `?timeout=SECONDS` is how long another writer is waited for (30). "
+        "What libpq takes may be added, such as `?sslmode=verify-full` ([TLS](permissions.md#tls)) or "
+        "`?options=-c%20lock_timeout%3D10s`; `connect_timeout` is 10 s, a silent connection is given up after a "
+        "minute. Passwords are better kept in the environment, in `~/.pgpass` or in a service file "
+        "([how](permissions.md#passwords)), and an `@` in one is `%40`",
+        examples=["postgresql://db.example/shop"],
+    )
+    isolation_level: Literal["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"] | None = Field(
+        default=None,
+        description="`READ COMMITTED`, `REPEATABLE READ` or `SERIALIZABLE`, whose serialization failures are retried; "
+        "PostgreSQL only",
+        examples=["READ COMMITTED"],
+        json_schema_extra={"x-unset": "the server's"},
+    )
+    db_schema: str | None = Field(
+        default=None,
+        alias="schema",
+        description="where tables named without a schema are; PostgreSQL only",
+        examples=["public"],
+        json_schema_extra={"x-unset": "the search path"},
+    )
+    ledger_schema: str = Field(
+        default="etl",
+        description="where runs, files, checkpoints and rejects are kept, by a name without square brackets; it is "
+        "made by the first run. SQLite has no schemas: there the tables `etl_run`, `etl_file` and `etl_reject` are "
+        "beside the others",
+        examples=["etl"],
+    )
 
     @field_validator("url")
     @classmethod
@@ -336,12 +477,12 @@ def _expand_into(value: Any, location: tuple[str | int, ...], missing: list[str]
     return _VARIABLE.sub(replace, value)
 
 
-class _ConfigFile(_Model):
+class ConfigFile(_Model):
     """The top level of the TOML file, with ``[defaults]`` already merged into each load."""
 
-    database: Database
-    load: tuple[Load, ...]
-    defaults: dict[str, Any] = Field(default_factory=dict)
+    database: Database = Field(description="where the tables and the ledger are")
+    load: tuple[Load, ...] = Field(description="sources into one table")
+    defaults: dict[str, Any] = Field(default_factory=dict, description="any key of `[[load]]`, for all loads")
 
     @field_validator("load", mode="before")
     @classmethod
@@ -354,7 +495,7 @@ class _ConfigFile(_Model):
 def _validated(file: Path, content: dict[str, Any]) -> Job:
     errors = list(_default_errors(content.get("defaults", {})))
     try:
-        parsed = _ConfigFile.model_validate(_with_defaults(content))
+        parsed = ConfigFile.model_validate(_with_defaults(content))
     except ValidationError as error:
         errors += [_sentence(item, content) for item in error.errors(include_url=False)]
     else:
@@ -483,7 +624,7 @@ def _place(location: tuple[str | int, ...], content: dict[str, Any] | None = Non
     if first == "defaults":
         return _load_place([str(part) for part in rest], "[defaults]", "[defaults.{}]")
     if first != "load" or not rest or not isinstance(rest[0], int):
-        return _Place("[[load]]" if first == "load" else f"[{first}]", "", _ConfigFile)
+        return _Place("[[load]]" if first == "load" else f"[{first}]", "", ConfigFile)
     index, path = rest[0], [str(part) for part in rest[1:]]
     if content and not _has(content["load"][index], path) and _has(content.get("defaults"), path):
         return _load_place(path, "[defaults]", "[defaults.{}]")

@@ -1,105 +1,142 @@
-"""docs/config.md against the models that read the config: every key, with its default, and examples that are valid."""
+"""docs/config.md and configs/etl.schema.json: what the models of the config give, with examples that are valid."""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
-from etl.config import ColumnSource, Csv, Database, Load, read_job
-from tests.commands import ROOT
+from docs.reference import as_toml, page, tables
+from etl.config import read_job
+from etl.errors import ConfigError
+from tests.commands import ROOT, call
 
 REFERENCE = ROOT / "docs" / "config.md"
-MODELS: dict[str, type[BaseModel]] = {
-    "[database]": Database,
-    "[[load]]": Load,
-    "[load.csv]": Csv,
-    "[load.columns]": ColumnSource,
-}
-NOT_VALUES = {"required", "none", "no limit", "see below", "same names", "ISO 8601", "this or `table`"}
+SCHEMA = ROOT / "configs" / "etl.schema.json"
+BASE: dict[str, Any] = {"database": {"url": "sqlite:///shop.db"}, "load": [{"source": "x.csv", "table": "x"}]}
 
 
-def documented(section: str) -> dict[str, dict[str, str]]:
-    """The rows of a section's table by key."""
-    text = REFERENCE.read_text(encoding="utf-8")
-    _, _, body = text.partition(f"\n## `{section}`\n")
-    rows = [
-        re.split(r"\s*(?<!\\)\|\s*", line.strip("| "))
-        for line in body.partition("\n## ")[0].splitlines()
-        if line.startswith("|")
+def places() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each model of the config with the way that leads to it: ``("load", "csv")``."""
+    yield "Database", ("database",)
+    yield "Load", ("load",)
+    yield from below("Load", ("load",))
+
+
+def below(model: str, way: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for key, schema in tables()[model]["properties"].items():
+        for name, is_named_by_user in sorted(models_in(schema)):
+            deeper = (*way, key, "x") if is_named_by_user else (*way, key)
+            yield name, deeper
+            yield from below(name, deeper)
+
+
+def models_in(schema: dict[str, Any], is_named_by_user: bool = False) -> set[tuple[str, bool]]:
+    if "$ref" in schema:
+        return {(schema["$ref"].rpartition("/")[2], is_named_by_user)}
+    found = {one for part in schema.get("anyOf", ()) for one in models_in(part, is_named_by_user)}
+    if isinstance(schema.get("items"), dict):
+        found |= models_in(schema["items"], is_named_by_user)
+    if isinstance(schema.get("additionalProperties"), dict):
+        found |= models_in(schema["additionalProperties"], True)
+    return found
+
+
+def keys() -> list[Any]:
+    return [
+        pytest.param(model, way, key, id=f"{'.'.join(way)}.{key}")
+        for model, way in places()
+        for key in tables()[model]["properties"]
     ]
-    head, _, *entries = rows
-    assert head == ["key", "type", "default", "meaning", "example"]
-    return {entry[0].strip("`"): dict(zip(head, entry, strict=True)) for entry in entries}
 
 
-def keys(model: type[BaseModel]) -> dict[str, Any]:
-    return {field.alias or name: field for name, field in model.model_fields.items()}
+def test_the_tables_are_what_the_models_give():
+    text = REFERENCE.read_text(encoding="utf-8")
+
+    assert page(text) == text, "run `make docs`"
 
 
-@pytest.mark.parametrize("section", MODELS)
-def test_every_key_is_documented_and_no_other(section):
-    assert list(documented(section)) == list(keys(MODELS[section])), section
+def test_a_table_that_lost_a_key_is_made_anew():
+    text = REFERENCE.read_text(encoding="utf-8")
+    broken = re.sub(r"^\| `delimiter` .*\n", "", text, flags=re.MULTILINE)
+
+    assert broken != text
+    assert page(broken) == text
 
 
-@pytest.mark.parametrize("section", MODELS)
-def test_every_entry_says_type_default_meaning_and_example(section):
-    for key, entry in documented(section).items():
-        assert all(entry.values()), key
+def test_a_model_without_a_table_is_told():
+    text = REFERENCE.read_text(encoding="utf-8").replace("<!-- keys of Csv,", "<!-- keys of Other,")
+
+    with pytest.raises(SystemExit, match="no place for the keys of Csv"):
+        page(text)
 
 
-@pytest.mark.parametrize("section", MODELS)
-def test_required_keys_are_told(section):
-    for key, field in keys(MODELS[section]).items():
-        assert (documented(section)[key]["default"] == "required") == field.is_required(), key
+def test_every_model_can_be_reached_from_the_top():
+    assert {model for model, _ in places()} == set(tables())
 
 
-@pytest.mark.parametrize("section", MODELS)
-def test_defaults_that_are_values_are_the_models_own(section):
-    for key, field in keys(MODELS[section]).items():
-        default = documented(section)[key]["default"]
-        if match := re.fullmatch(r"`(.+)`", default):
-            told = tomllib.loads(f"x = {match[1]}")["x"]
-            assert field.default is not PydanticUndefined
-            assert told == (list(field.default) if isinstance(field.default, tuple) else field.default), key
-        elif field.default not in (None, "", (), PydanticUndefined) and key != "csv":
-            pytest.fail(f"{key} has the default {field.default!r}, but the reference says {default}")
+@pytest.mark.parametrize("model", tables())
+def test_every_key_has_a_meaning_and_an_example(model):
+    for key, schema in tables()[model]["properties"].items():
+        assert schema.get("description"), key
+        assert schema.get("examples"), key
 
 
-@pytest.mark.parametrize("section", ["[database]", "[[load]]", "[load.csv]", "[load.columns]"])
-def test_every_example_is_a_value_that_the_key_takes(section, tmp_path):
-    for key, entry in documented(section).items():
-        match = re.fullmatch(r"`(.+)`", entry["example"])
-        if match is None:
-            assert entry["example"] == "see below", key
-            continue
-        config = tmp_path / "job.toml"
-        config.write_text(_config_with(section, key, match[1]), encoding="utf-8")
-        read_job(config)
+@pytest.mark.parametrize(("model", "way", "key"), keys())
+def test_every_example_is_a_value_that_the_key_takes(model, way, key, tmp_path):
+    """Alone, or beside one other key that it goes with."""
+    properties = tables()[model]["properties"]
+    partners: list[str | None] = [None, *(other for other in properties if other != key)]
+    for example in properties[key]["examples"]:
+        assert any(
+            is_valid(tmp_path, config_with(model, way, {name: properties[name]["examples"][0]} | {key: example}))
+            if name is not None
+            else is_valid(tmp_path, config_with(model, way, {key: example}))
+            for name in partners
+        ), example
 
 
-def _config_with(section: str, key: str, value: str) -> str:
-    keys = {
-        "[database]": {"url": '"sqlite:///shop.db"'},
-        "[[load]]": {"source": '"x.csv"', "table": '"x"'},
-        "[load.csv]": {},
-    }
-    column = ""
-    if section == "[load.columns]":
-        source = 'from = "x", ' if key == "format" else ""
-        column = f"[load.columns]\nx = {{ {source}{key} = {value} }}\n"
-    else:
-        if key == "model":
-            del keys["[[load]]"]["table"]
-        keys[section][key] = value
-    tables = [f"{name}\n" + "".join(f"{k} = {v}\n" for k, v in table.items()) for name, table in keys.items()]
-    if key == "csv":
-        tables.pop()
-    return "".join(tables) + column
+def config_with(model: str, way: tuple[str, ...], values: dict[str, Any]) -> dict[str, Any]:
+    """A config that is valid but for ``values`` in the table that ``way`` leads to."""
+    required = tables()[model].get("required", ())
+    table = {key: tables()[model]["properties"][key]["examples"][0] for key in required} | values
+    if way == ("database",):
+        return BASE | {"database": table}
+    load = dict(BASE["load"][0])
+    if way == ("load",):
+        others = {"source": load["source"]} if "model" in table else load
+        return BASE | {"load": [others | table]}
+    for key in reversed(way[1:]):
+        table = {key: table}
+    return BASE | {"load": [load | table]}
+
+
+def is_valid(folder: Path, config: dict[str, Any]) -> bool:
+    path = folder / "job.toml"
+    path.write_text(
+        f"database = {as_toml(config['database'])}\nload = [{as_toml(config['load'][0])}]\n", encoding="utf-8"
+    )
+    try:
+        read_job(path)
+    except ConfigError:
+        return False
+    return True
+
+
+def test_an_example_that_is_refused_would_be_seen(tmp_path):
+    assert not is_valid(tmp_path, config_with("Csv", ("load", "csv"), {"delimiter": "||"}))
+    assert is_valid(tmp_path, config_with("Csv", ("load", "csv"), {"delimiter": "|"}))
+
+
+@pytest.mark.parametrize("model", tables())
+def test_defaults_that_are_shown_are_toml(model):
+    for key, schema in tables()[model]["properties"].items():
+        if "default" in schema:
+            assert tomllib.loads(f"x = {as_toml(schema['default'])}")["x"] == schema["default"], key
 
 
 def test_the_example_config_is_valid_and_shows_what_it_says(tmp_path):
@@ -111,3 +148,7 @@ def test_the_example_config_is_valid_and_shows_what_it_says(tmp_path):
 
     assert [load.name for load in job.loads] == ["orders", "customers"]
     assert {load.commit_every for load in job.loads} == {10_000}
+
+
+def test_the_schema_beside_the_sample_configs_is_the_one_that_is_printed():
+    assert call("schema").output == SCHEMA.read_text(encoding="utf-8"), "run `make docs`"
