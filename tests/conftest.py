@@ -2,7 +2,8 @@
 
 Each test gets a database of its own, new and empty, as a URL for SQLAlchemy: ``sqlite_url`` is a SQLite file,
 ``postgres_url`` runs the test on every PostgreSQL server there is, ``database_url`` on SQLite and on every
-one of them. ``unprivileged_url`` is the database of ``postgres_url`` for a role without any rights.
+one of them; with the mark ``newest_is_enough`` the older ones have their turn in the long tests. ``unprivileged_url``
+is the database of ``postgres_url`` for a role without any rights.
 """
 
 from __future__ import annotations
@@ -117,17 +118,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes a URL is run once on each server, and ``[postgres18]`` is part of its name."""
     for fixture in URL_FIXTURES:
         if fixture in metafunc.fixturenames:
-            parameters = _servers_as_parameters(metafunc.config)
+            is_enough = metafunc.definition.get_closest_marker("newest_is_enough") is not None
+            parameters = _servers_as_parameters(metafunc.config, older=(pytest.mark.long,) if is_enough else ())
             if fixture == "database_url":
                 parameters.insert(0, pytest.param("sqlite", id="sqlite"))
             metafunc.parametrize(fixture, parameters, indirect=True)
 
 
-def _servers_as_parameters(config: pytest.Config) -> list[Any]:
+def _servers_as_parameters(config: pytest.Config, older: Sequence[pytest.MarkDecorator]) -> list[Any]:
+    """The servers, the newest first; the others with the marks ``older``."""
     if config.option.without_postgres:
         return [pytest.param(None, id="postgres", marks=pytest.mark.skip(reason=WITHOUT_POSTGRES))]
     found = config.stash[SERVERS].found
-    return [pytest.param(server, id=server.name) for server in found] or [pytest.param(None, id="postgres")]
+    marked = [pytest.param(server, id=server.name, marks=older if place else ()) for place, server in enumerate(found)]
+    return marked or [pytest.param(None, id="postgres")]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -19,10 +19,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import make_url
 
 from tests.commands import REJECT_KEYS, call, execute, is_postgresql, ledger, query, tables
 from tests.comparison import engines_kept
+
+pytestmark = pytest.mark.newest_is_enough
 
 HERE = Path(__file__).resolve().parent
 SHOP = HERE.parent.parent / "sample_data"

@@ -14,6 +14,8 @@ import pytest
 
 from tests.commands import ROOT, Ended, call, count, is_postgresql, query
 
+pytestmark = pytest.mark.newest_is_enough
+
 EXPECTED = json.loads((ROOT / "sample_data" / "expected.json").read_text(encoding="utf-8"))
 LINES = ("read", "written", "duplicates", "rejected")
 

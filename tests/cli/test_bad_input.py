@@ -14,6 +14,8 @@ from sqlalchemy import make_url
 from tests.commands import Ended, Job, call, count, execute, items_csv, items_job, query, tables
 from tests.databases import PASSWORD, fresh_role
 
+pytestmark = pytest.mark.newest_is_enough
+
 ITEMS_LOAD = 'source = "items.csv"\ntable = "items"'
 GOOD = [(1, "one"), (2, "two")]
 

@@ -27,6 +27,8 @@ from tests.commands import (
     tables,
 )
 
+pytestmark = pytest.mark.newest_is_enough
+
 PARENTS = "CREATE TABLE kinds (kind VARCHAR(5) PRIMARY KEY)"
 CHILDREN = (
     "CREATE TABLE items (id INTEGER PRIMARY KEY, name VARCHAR(20) NOT NULL, kind VARCHAR(5),"

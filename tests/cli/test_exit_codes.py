@@ -28,6 +28,8 @@ from tests.commands import (
     wait_until,
 )
 
+pytestmark = pytest.mark.newest_is_enough
+
 GOOD = [(1, "one"), (2, "two"), (3, "three")]
 BAD = [(1, "one"), ("x", "two"), (3, ""), (4, "four")]  # no number, no name
 

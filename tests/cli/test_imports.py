@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.commands import is_postgresql, items_csv, items_job
+
+pytestmark = pytest.mark.newest_is_enough
 
 
 def imported_by_second_load(folder: Path, url: str) -> set[str]:

@@ -27,6 +27,8 @@ from etl.running import Options
 from etl.writers import Choice, Writer, choose_writer
 from tests.commands import ITEMS, Job, count, execute, is_postgresql, items_csv, items_job, ledger, query, tables
 
+pytestmark = pytest.mark.newest_is_enough
+
 PARENTS = "CREATE TABLE kinds (kind VARCHAR(5) PRIMARY KEY)"
 CHILDREN = (
     "CREATE TABLE items (id INTEGER PRIMARY KEY, name VARCHAR(20) NOT NULL, kind VARCHAR(5),"

@@ -31,6 +31,8 @@ from tests.commands import (
 )
 from tests.databases import connect
 
+pytestmark = pytest.mark.newest_is_enough
+
 ROWS = [(number, f"item {number}") for number in range(1, 101)]
 
 # The rows behind the 20th take a while; with PostgreSQL as long as the brake is held.

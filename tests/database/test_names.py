@@ -17,6 +17,8 @@ from tests.databases import connect
 from tests.files import write_csv, write_job
 from tests.jobs import fetch, is_sqlite, run_sql, write_rows
 
+pytestmark = pytest.mark.newest_is_enough
+
 # What would be another statement, another name, or an error, wherever it stood without quotes; some in one another.
 HOSTILE = [
     'qu"ote',

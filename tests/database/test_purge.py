@@ -22,6 +22,8 @@ from tests.commands import call
 from tests.files import write_csv, write_job
 from tests.jobs import fetch, is_sqlite, ledger, run_sql
 
+pytestmark = pytest.mark.newest_is_enough
+
 KEYLESS = "CREATE TABLE t (id INTEGER, n INTEGER, CONSTRAINT ck_n CHECK (n >= 0))"
 HEADER = ("id", "n")
 NAME = "job.toml"

@@ -11,6 +11,8 @@ from etl.config import Method
 from etl.records import Timing
 from tests.jobs import run_sql
 
+pytestmark = pytest.mark.newest_is_enough
+
 PHASES = {"start", "read", "map", "encode", "wait", "write", "commit"}
 
 
