@@ -433,5 +433,6 @@ def _log_to_standard_error(verbose: bool) -> None:
     level = logging.DEBUG if verbose else logging.WARNING
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("etl").setLevel(level)
+    logging.getLogger("etl.plans").setLevel(min(level, logging.INFO))  # what is made in the database is always told
     # It warns of each executemany that was refused and is settled now: no news to anybody.
     logging.getLogger("psycopg").setLevel(logging.ERROR)

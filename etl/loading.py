@@ -190,7 +190,9 @@ class _Attempts:
         """What the attempt before has left, or all of it anew where its connection was lost, and with it the lock."""
         if self._preparation is None or not answers(self._preparation.connection):
             self._resources.close()
-            connection = self._resources.enter_context(connected(self._job.database))
+            makes_file = any(load.create for load in self._loads) and not self._options.dry_run
+            connecting = connected(self._job.database, makes_file=makes_file)
+            connection = self._resources.enter_context(connecting)
             self._was_connected = True
             preparing = _prepared(connection, self._job, self._loads, self._found, self._options, self._reporter)
             self._preparation = self._resources.enter_context(preparing)

@@ -43,13 +43,14 @@ def database_engine(database: Database, *, read_only: bool = False) -> Engine:
 
 
 @contextmanager
-def connected(database: Database, *, read_only: bool = False) -> Iterator[Connection]:
-    """One open connection to ``database``, closed on leaving.
+def connected(database: Database, *, read_only: bool = False, makes_file: bool = False) -> Iterator[Connection]:
+    """One open connection to ``database``, closed on leaving; ``makes_file`` has it make a SQLite file that is missing.
 
     Raises TargetUnavailable when there is none to be had, TargetError for whatever else the database says.
     """
     engine = database_engine(database, read_only=read_only)
-    _require_sqlite_file(engine.url)
+    if not makes_file:
+        _require_sqlite_file(database)
     try:
         with target_errors(engine.url), engine.connect() as connection:
             yield connection
@@ -173,10 +174,18 @@ def _postgresql_arguments(url: URL) -> dict[str, Any]:
     return arguments | {"options": f"{settings} {given if isinstance(given, str) else ' '.join(given)}".rstrip()}
 
 
-def _require_sqlite_file(url: URL) -> None:
-    """Connecting would make an empty file, and an empty database is not what anybody asked for."""
+def is_missing_file(database: Database) -> bool:
+    """Whether ``database`` is a SQLite file that is not there."""
+    url = database.sqlalchemy_url
     name = url.database or ""
     if url.get_backend_name() != "sqlite" or name in ("", ":memory:") or name.startswith("file:"):
-        return
-    if not Path(name).is_file():
-        raise TargetUnavailable(f"There is no SQLite database {name}.", "Create it and its tables, or correct the url.")
+        return False
+    return not Path(name).is_file()
+
+
+def _require_sqlite_file(database: Database) -> None:
+    """Connecting would make an empty file, and an empty database is not what anybody asked for."""
+    if is_missing_file(database):
+        name = database.sqlalchemy_url.database
+        remedy = "Create it and its tables, or have create = true make them, or correct the url."
+        raise TargetUnavailable(f"There is no SQLite database {name}.", remedy)
