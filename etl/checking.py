@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from etl.comparing import REFERENCE, Comparison, comparison_as_dict, comparison_lines
 from etl.config import Database, Job
-from etl.database import Target, connected, declared_type, is_missing_file, session_factory, why_not_make
+from etl.database import Target, connected, declared_type, session_factory, why_not_make
 from etl.ledger import ledger_version
-from etl.plans import LoadPlan, chosen_loads, found_sources, planned
+from etl.plans import LoadPlan, chosen_loads, found_sources, missing_file, planned
 from etl.records import Column, ColumnType
 from etl.showing import shown_url, visible
 
@@ -75,14 +75,11 @@ def check_job(job: Job) -> CheckReport:
     Raises the EtlError that a load would raise before its first row.
     """
     loads = chosen_loads(job, ())
-    with found_sources(job, loads) as sources, _connected(job) as connection:
+    with (
+        found_sources(job, loads) as sources,
+        connected(job.database, read_only=True, missing_file=missing_file(loads, keeps_nothing=True)) as connection,
+    ):
         return report_on(connection, job, planned(connection, job, loads, sources))
-
-
-def _connected(job: Job) -> AbstractContextManager[Connection]:
-    """Where a load would make the SQLite file, an empty database in memory stands in for it."""
-    makes_file = any(load.create for load in job.loads) and is_missing_file(job.database)
-    return connected(Database(url="sqlite://") if makes_file else job.database, read_only=True)
 
 
 def report_on(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> CheckReport:

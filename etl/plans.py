@@ -17,7 +17,7 @@ import pyarrow as pa
 from sqlalchemy import Connection
 
 from etl.config import Format, Job, Load, Method
-from etl.database import Making, Target, find_targets, in_foreign_key_order, make
+from etl.database import Making, MissingFile, Target, find_targets, in_foreign_key_order, make
 from etl.errors import ConfigError, SourceError
 from etl.makings import find_makings
 from etl.mapping import Plan, plan_mapping
@@ -64,6 +64,13 @@ def chosen_loads(job: Job, only: Sequence[str]) -> tuple[Load, ...]:
     if unknown:
         raise ConfigError(f"{job.name} has no load named {', '.join(unknown)}.", f"It has {', '.join(names)}.")
     return tuple(load for load in job.loads if not only or load.name in only)
+
+
+def missing_file(loads: Sequence[Load], *, keeps_nothing: bool) -> MissingFile:
+    """What becomes of a SQLite file that is missing: a load that makes its table makes the file, too."""
+    if not any(load.create for load in loads):
+        return "refused"
+    return "replaced" if keeps_nothing else "made"
 
 
 @contextmanager

@@ -10,13 +10,13 @@ from etl.database.creation import (
 )
 from etl.database.digest import RowsDigest, digest_rows
 from etl.database.engine import (
+    MissingFile,
     answers,
     commit_unwaited,
     connected,
     database_engine,
     invalidated_when_lost,
     is_lost,
-    is_missing_file,
     overwrite_what_is_deleted,
     session_factory,
 )
@@ -31,6 +31,7 @@ __all__ = [
     "Fault",
     "ForeignKey",
     "Making",
+    "MissingFile",
     "NewColumn",
     "ParentKey",
     "RowsDigest",
@@ -48,7 +49,6 @@ __all__ = [
     "in_foreign_key_order",
     "invalidated_when_lost",
     "is_lost",
-    "is_missing_file",
     "make",
     "missing_tables",
     "overwrite_what_is_deleted",
