@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from etl.comparing import REFERENCE, Comparison, comparison_as_dict, comparison_lines
 from etl.config import Database, Job
-from etl.database import Target, connected, session_factory
+from etl.database import Target, connected, declared_type, session_factory, why_not_make
 from etl.ledger import ledger_version
-from etl.plans import LoadPlan, chosen_loads, found_sources, planned
+from etl.plans import LoadPlan, chosen_loads, found_sources, missing_file, planned
 from etl.records import Column, ColumnType
 from etl.showing import shown_url, visible
 
@@ -42,6 +42,8 @@ class LoadReport:
     constraints: tuple[str, ...]
     warnings: tuple[str, ...]
     problems: tuple[str, ...]
+    makes: str | None  # what it makes of the table first: "a table" or "columns"
+    made_columns: tuple[ColumnReport, ...]
     comparison: Comparison | None = None  # of its method with `row`, where that was asked for and can differ
 
 
@@ -73,7 +75,10 @@ def check_job(job: Job) -> CheckReport:
     Raises the EtlError that a load would raise before its first row.
     """
     loads = chosen_loads(job, ())
-    with found_sources(job, loads) as sources, connected(job.database, read_only=True) as connection:
+    with (
+        found_sources(job, loads) as sources,
+        connected(job.database, read_only=True, missing_file=missing_file(loads, keeps_nothing=True)) as connection,
+    ):
         return report_on(connection, job, planned(connection, job, loads, sources))
 
 
@@ -120,8 +125,16 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
         ),
         constraints=tuple(_constraints(target)),
         warnings=tuple(_warnings(plan)),
-        problems=tuple(_problems(connection, target)),
+        problems=tuple(_problems(connection, plan)),
+        makes=None if plan.making is None else "table" if plan.making.existing is None else "columns",
+        made_columns=tuple(_made_columns(connection, plan)),
     )
+
+
+def _made_columns(connection: Connection, plan: LoadPlan) -> Iterator[ColumnReport]:
+    """With the types that the database will be told."""
+    for column in plan.making.columns if plan.making is not None else ():
+        yield ColumnReport(column.name, declared_type(column.type, connection.dialect), None)
 
 
 def _fed_by(plan: LoadPlan, column: Column) -> str | None:
@@ -158,12 +171,19 @@ def _constraints(target: Target) -> Iterator[str]:
 
 def _warnings(plan: LoadPlan) -> Iterator[str]:
     mapped = {feed.name for source in plan.sources[:1] for feed in source.mapping.columns}
+    if plan.making is not None and plan.making.existing is None and not plan.making.key:
+        yield "the table is made without a key: nothing keeps a record that comes twice from being written twice"
     for column in plan.target.columns:
         if column.name not in mapped and not (column.nullable or column.has_default or column.is_generated):
             yield f"{column.name} is NOT NULL, has no default, and no source column feeds it: every row will be refused"
 
 
-def _problems(connection: Connection, target: Target) -> Iterator[str]:
+def _problems(connection: Connection, plan: LoadPlan) -> Iterator[str]:
+    target, making = plan.target, plan.making
+    if making is not None and (obstacle := why_not_make(connection, making)) is not None:
+        yield obstacle
+    if making is not None and making.existing is None:
+        return
     may = sa.text("SELECT has_any_column_privilege(CAST(:oid AS oid), 'INSERT')")  # of the whole table, too
     if target.catalog is not None and not connection.scalar(may, {"oid": target.catalog.oid}):
         role = connection.scalar(sa.text("SELECT current_user"))
@@ -198,6 +218,7 @@ def _load_lines(load: LoadReport) -> Iterator[str]:
     yield f"load {load.name} into {load.table}"
     yield f"  method      {load.method}: {load.reason}"
     yield f"  sources     {len(load.sources):,} with {load.size:,} bytes: {_some(load.sources)}"
+    yield from _making_lines(load)
     width = max(len(column.name) for column in load.columns)
     kinds = max(len(column.type) for column in load.columns)
     for number, column in enumerate(load.columns):
@@ -208,6 +229,15 @@ def _load_lines(load: LoadReport) -> Iterator[str]:
         yield f"  {'' if number else 'constraints':<11} {constraint}"
     yield from (f"  warning     {warning}" for warning in load.warnings)
     yield from (f"  problem     {problem}" for problem in load.problems)
+
+
+def _making_lines(load: LoadReport) -> Iterator[str]:
+    if load.makes is None:
+        return
+    what = "is not there: a load makes it with" if load.makes == "table" else "lacks columns: a load adds"
+    yield f"  makes       the table {what}"
+    width = max(len(column.name) for column in load.made_columns)
+    yield from (f"  {'':<10}  {column.name:<{width}}  {column.type}" for column in load.made_columns)
 
 
 def _comparison_lines(load: LoadReport) -> Iterator[str]:
@@ -250,4 +280,6 @@ def _load_as_dict(load: LoadReport) -> dict[str, object]:
         "constraints": list(load.constraints),
         "warnings": list(load.warnings),
         "problems": list(load.problems),
+        "makes": load.makes,
+        "made_columns": [{"name": column.name, "type": column.type} for column in load.made_columns],
     }

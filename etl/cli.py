@@ -285,6 +285,29 @@ def purge(
 
 
 @main.command()
+@click.argument("files", metavar="FILE…", nargs=-1, required=True)
+@click.option("--database", metavar="URL", help="Look for tables here. Default: a SQLite file named as the config.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.pass_obj
+def init(signals: Signals, files: tuple[str, ...], database: str | None, output: Path | None, force: bool) -> None:
+    """Write a config that loads each FILE into a table, with what was found in it: dialect, types, key, foreign keys.
+
+    A FILE may be a folder, whose files go into one table. Every record is looked at; nothing is loaded.
+    """
+    from etl.initial_config import initial_config
+
+    with _told_in_a_sentence(signals):
+        if output is not None and output.exists() and not force:
+            raise ConfigError(f"{shown_argument(str(output))} is there already.", "Give another path, or --force.")
+        config = initial_config(files, database, output)
+        _write_lines(iter(config.splitlines()), output)
+    if output is not None:
+        name = shlex.quote(shown_argument(str(output)))
+        click.echo(f"etl: Wrote {name}. Look it through, then: etl load {name}", err=True)
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON Schema of the config, by which editors complete and check what is written.
 
@@ -433,5 +456,6 @@ def _log_to_standard_error(verbose: bool) -> None:
     level = logging.DEBUG if verbose else logging.WARNING
     logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("etl").setLevel(level)
+    logging.getLogger("etl.plans").setLevel(min(level, logging.INFO))  # what is made in the database is always told
     # It warns of each executemany that was refused and is settled now: no news to anybody.
     logging.getLogger("psycopg").setLevel(logging.ERROR)

@@ -237,10 +237,22 @@ class Load(_Model):
         examples=["shop.models:Order"],
         json_schema_extra={"x-unset": "this or `table`"},
     )
-    create: bool = Field(default=False, description="not there yet: create a missing table", examples=[False])
+    create: bool = Field(
+        default=False,
+        description="make the table if it is missing, with the columns of the mapping and the types of the file's "
+        "values: see [schemas](schemas.md)",
+        examples=[True],
+    )
+    add_columns: bool = Field(
+        default=False,
+        description="add the file's columns that the table lacks, as columns that may be NULL: see "
+        "[schemas](schemas.md)",
+        examples=[True],
+    )
     key: Strings = Field(
         default=(),
-        description='for `create` and `on_duplicate = "update"`, which are not there yet',
+        description="the primary key of the table that `create` makes: target columns. "
+        'For `on_duplicate = "update"`, which is not there yet, too',
         examples=[["order_id"]],
     )
     on_duplicate: Literal["skip", "update", "error"] = Field(
@@ -315,9 +327,14 @@ class Load(_Model):
         return self
 
     @model_validator(mode="after")
+    def _making_goes_with_table(self) -> Self:
+        if self.model and (self.create or self.add_columns):
+            key = "create" if self.create else "add_columns"
+            raise ValueError(f"{key} goes with table: what a mapped class needs is made by its metadata.create_all")
+        return self
+
+    @model_validator(mode="after")
     def _what_is_not_there_yet(self) -> Self:
-        if self.create:
-            raise ValueError("create = true is not there yet: create the table first and leave create out")
         if self.on_duplicate == "update":
             raise ValueError('on_duplicate = "update" is not there yet: "skip" and "error" are')
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -29,7 +29,7 @@ from etl.ledger import (
     Opened,
     job_lock,
 )
-from etl.plans import chosen_loads, found_sources, planned
+from etl.plans import chosen_loads, found_sources, missing_file, planned
 from etl.progress import Silence
 from etl.readers import (
     Fingerprints,
@@ -118,12 +118,16 @@ def _found(job: Job, loads: Sequence[Load]) -> Iterator[_Found]:
         yield _Found(sources, fingerprints)
 
 
+def _connected(job: Job, loads: Sequence[Load], options: Options) -> AbstractContextManager[Connection]:
+    return connected(job.database, missing_file=missing_file(loads, keeps_nothing=options.dry_run))
+
+
 @contextmanager
 def prepared(job: Job, loads: Sequence[Load], options: Options, reporter: Reporter) -> Iterator[Preparation]:
     """Find the sources, connect, take the job's lock and make the plans of ``loads``; nothing is written yet."""
     with (
         _found(job, loads) as found,
-        connected(job.database) as connection,
+        _connected(job, loads, options) as connection,
         _prepared(connection, job, loads, found, options, reporter) as preparation,
     ):
         yield preparation
@@ -190,7 +194,7 @@ class _Attempts:
         """What the attempt before has left, or all of it anew where its connection was lost, and with it the lock."""
         if self._preparation is None or not answers(self._preparation.connection):
             self._resources.close()
-            connection = self._resources.enter_context(connected(self._job.database))
+            connection = self._resources.enter_context(_connected(self._job, self._loads, self._options))
             self._was_connected = True
             preparing = _prepared(connection, self._job, self._loads, self._found, self._options, self._reporter)
             self._preparation = self._resources.enter_context(preparing)

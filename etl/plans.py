@@ -7,19 +7,25 @@ wrong name, a missing column or a file that is no Parquet file is told here.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import cast
 
 import pyarrow as pa
 from sqlalchemy import Connection
 
 from etl.config import Format, Job, Load, Method
-from etl.database import Target, find_targets, in_foreign_key_order
+from etl.database import Making, MissingFile, Target, find_targets, in_foreign_key_order, make
 from etl.errors import ConfigError, SourceError
+from etl.makings import find_makings
 from etl.mapping import Plan, plan_mapping
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
+from etl.records import Reader
 from etl.writers import Choice, choose_writer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +40,16 @@ class SourcePlan:
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
-    """One load: where its rows go, who writes them and why, and its sources in order."""
+    """One load: where its rows go, who writes them and why, and its sources in order.
+
+    ``making`` is what is to be made of the target first: until then ``target`` says what it will be.
+    """
 
     load: Load
     target: Target
     choice: Choice
     sources: tuple[SourcePlan, ...]
+    making: Making | None = None
 
     @property
     def size(self) -> int:
@@ -54,6 +64,13 @@ def chosen_loads(job: Job, only: Sequence[str]) -> tuple[Load, ...]:
     if unknown:
         raise ConfigError(f"{job.name} has no load named {', '.join(unknown)}.", f"It has {', '.join(names)}.")
     return tuple(load for load in job.loads if not only or load.name in only)
+
+
+def missing_file(loads: Sequence[Load], *, keeps_nothing: bool) -> MissingFile:
+    """What becomes of a SQLite file that is missing: a load that makes its table makes the file, too."""
+    if not any(load.create for load in loads):
+        return "refused"
+    return "replaced" if keeps_nothing else "made"
 
 
 @contextmanager
@@ -77,22 +94,60 @@ def planned(
 
     The transaction that the catalog was read in is over. Raises ConfigError, SourceError or TargetMismatch.
     """
-    targets = find_targets(connection, job, loads)
+    makings = find_makings(
+        connection, job, loads, lambda load: [_opened(load, source) for source in sources[load.name]]
+    )
+    found = find_targets(connection, job, [load for load in loads if load.name not in makings])
     connection.rollback()
+    targets = found | {name: making.target(connection.dialect) for name, making in makings.items()}
     return [
-        _plan(load, targets[load.name], sources[load.name], method) for load in in_foreign_key_order(loads, targets)
+        _plan(load, targets[load.name], sources[load.name], method, makings.get(load.name))
+        for load in in_foreign_key_order(loads, targets)
     ]
 
 
-def _plan(load: Load, target: Target, sources: Sequence[Source], method: Method | None) -> LoadPlan:
+def made(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> list[LoadPlan]:
+    """The plans, with what they lack made in the connection's transaction, and on the targets that there are then."""
+    planned_makings = [plan.making for plan in plans if plan.making is not None]
+    if not planned_makings:
+        return list(plans)
+    for making in dict.fromkeys(planned_makings):  # loads into one table make it together
+        logger.info("%s.", making.words(connection.dialect))
+        make(connection, making)
+    targets = find_targets(connection, job, [plan.load for plan in plans if plan.making is not None])
+    return [plan if plan.making is None else _on_target(plan, targets[plan.load.name]) for plan in plans]
+
+
+def _on_target(plan: LoadPlan, target: Target) -> LoadPlan:
+    sources = tuple(
+        replace(source, mapping=plan_mapping(source.schema, target.columns, plan.load)) for source in plan.sources
+    )
+    method = cast(Method, plan.choice.writer.method)
+    writer = choose_writer(target, method, _given(sources)).writer
+    return LoadPlan(plan.load, target, Choice(writer, plan.choice.reason), sources)
+
+
+def _plan(
+    load: Load, target: Target, sources: Sequence[Source], method: Method | None, making: Making | None
+) -> LoadPlan:
     planned_sources = tuple(_plan_source(load, target, source) for source in sources)
-    given = set.intersection(*({column.name for column in source.mapping.columns} for source in planned_sources))
-    return LoadPlan(load, target, choose_writer(target, method or load.method, given), planned_sources)
+    choice = choose_writer(target, method or load.method, _given(planned_sources))
+    return LoadPlan(load, target, choice, planned_sources, making)
+
+
+def _given(sources: Sequence[SourcePlan]) -> set[str]:
+    """The columns that every source gives."""
+    return set.intersection(*({column.name for column in source.mapping.columns} for source in sources))
+
+
+def _opened(load: Load, source: Source) -> tuple[Format, Reader]:
+    format_ = load.format or format_of(source.location if source.path != "-" else "standard input")
+    return format_, open_reader(source, load, format_)
 
 
 def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
-    format_ = load.format or format_of(source.location if source.path != "-" else "standard input")
-    schema = open_reader(source, load, format_).schema
+    format_, reader = _opened(load, source)
+    schema = reader.schema
     try:
         return SourcePlan(source, format_, schema, plan_mapping(schema, target.columns, load))
     except SourceError as error:

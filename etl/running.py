@@ -52,7 +52,7 @@ from etl.ledger import (
     upgrade_ledger,
 )
 from etl.mapping import map_records
-from etl.plans import LoadPlan, SourcePlan
+from etl.plans import LoadPlan, SourcePlan, made
 from etl.readers import (
     Fingerprints,
     Watch,
@@ -153,7 +153,7 @@ class RunInProgress:
         course.meter.watch(session)
         upgrade_ledger(session.connection(), job.database.ledger_place)
         self._job = job
-        self._plans = preparation.plans
+        self._plans = made(session.connection(), job, preparation.plans)
         self._fingerprints = preparation.fingerprints
         self._options = options
         self._reporter = reporter

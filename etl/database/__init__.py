@@ -1,7 +1,16 @@
 """The target database: engine and hooks, tables and their constraints, and the one map from driver errors to ours."""
 
+from etl.database.creation import (
+    Making,
+    NewColumn,
+    check_names,
+    declared_type,
+    make,
+    why_not_make,
+)
 from etl.database.digest import RowsDigest, digest_rows
 from etl.database.engine import (
+    MissingFile,
     answers,
     commit_unwaited,
     connected,
@@ -13,7 +22,7 @@ from etl.database.engine import (
 )
 from etl.database.postgresql import CatalogEntry, Check, ParentKey, UniqueKey
 from etl.database.refusals import Fate, Fault, fault_of, reason_of, target_errors
-from etl.database.tables import ForeignKey, Target, find_targets, in_foreign_key_order
+from etl.database.tables import ForeignKey, Target, find_targets, in_foreign_key_order, missing_tables
 
 __all__ = [
     "CatalogEntry",
@@ -21,22 +30,30 @@ __all__ = [
     "Fate",
     "Fault",
     "ForeignKey",
+    "Making",
+    "MissingFile",
+    "NewColumn",
     "ParentKey",
     "RowsDigest",
     "Target",
     "UniqueKey",
     "answers",
+    "check_names",
     "commit_unwaited",
     "connected",
     "database_engine",
+    "declared_type",
     "digest_rows",
     "fault_of",
     "find_targets",
     "in_foreign_key_order",
     "invalidated_when_lost",
     "is_lost",
+    "make",
+    "missing_tables",
     "overwrite_what_is_deleted",
     "reason_of",
     "session_factory",
     "target_errors",
+    "why_not_make",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy import URL, Connection, Engine, create_engine, event
@@ -22,6 +22,7 @@ CONNECT_TIMEOUT = 10  # seconds, for PostgreSQL, unless the URL says otherwise
 # the job's lock; the system's own defaults are two hours (PostgreSQL documentation, "TCP Settings").
 KEEPALIVES = {"idle": 30, "interval": 10, "count": 3}
 SQLITE_CACHE = 32 * 1024  # KiB: a transaction of 100,000 rows has room in it, not in the default of 2 MiB
+MissingFile = Literal["refused", "made", "replaced"]
 BUSY_TIMEOUT = 30  # seconds that SQLite waits for another writer, unless the URL says otherwise
 
 
@@ -43,13 +44,17 @@ def database_engine(database: Database, *, read_only: bool = False) -> Engine:
 
 
 @contextmanager
-def connected(database: Database, *, read_only: bool = False) -> Iterator[Connection]:
+def connected(
+    database: Database, *, read_only: bool = False, missing_file: MissingFile = "refused"
+) -> Iterator[Connection]:
     """One open connection to ``database``, closed on leaving.
 
-    Raises TargetUnavailable when there is none to be had, TargetError for whatever else the database says.
+    A SQLite file that is missing is refused, made, or replaced by an empty database in memory. Raises TargetUnavailable
+    when there is no connection to be had, TargetError for whatever else the database says.
     """
+    if missing_file != "made" and is_missing_file(database):
+        database = _replaced(database, missing_file)
     engine = database_engine(database, read_only=read_only)
-    _require_sqlite_file(engine.url)
     try:
         with target_errors(engine.url), engine.connect() as connection:
             yield connection
@@ -173,10 +178,18 @@ def _postgresql_arguments(url: URL) -> dict[str, Any]:
     return arguments | {"options": f"{settings} {given if isinstance(given, str) else ' '.join(given)}".rstrip()}
 
 
-def _require_sqlite_file(url: URL) -> None:
-    """Connecting would make an empty file, and an empty database is not what anybody asked for."""
+def is_missing_file(database: Database) -> bool:
+    """Whether ``database`` is a SQLite file that is not there."""
+    url = database.sqlalchemy_url
     name = url.database or ""
     if url.get_backend_name() != "sqlite" or name in ("", ":memory:") or name.startswith("file:"):
-        return
-    if not Path(name).is_file():
-        raise TargetUnavailable(f"There is no SQLite database {name}.", "Create it and its tables, or correct the url.")
+        return False
+    return not Path(name).is_file()
+
+
+def _replaced(database: Database, missing_file: MissingFile) -> Database:
+    """Connecting would make an empty file, and an empty database is not what anybody asked for."""
+    if missing_file == "replaced":
+        return database.model_copy(update={"url": "sqlite://"})
+    remedy = "Create it and its tables, or have create = true make them, or correct the url."
+    raise TargetUnavailable(f"There is no SQLite database {database.sqlalchemy_url.database}.", remedy)

@@ -160,7 +160,32 @@ def _import_model(load: Load, model: str, folder: Path) -> type[Any]:
     return entity
 
 
+def missing_tables(connection: Connection, job: Job, loads: Sequence[Load]) -> dict[str, tuple[str | None, str]]:
+    """Of ``loads`` those whose table is not there, by name, with the schema and the name that it is looked for by."""
+    inspector = sa.inspect(connection)
+    default = job.database.db_schema
+    return {
+        load.name: _place_of_missing(inspector, load, default)
+        for load in loads
+        if load.table is not None and _found_place(inspector, load, default) is None
+    }
+
+
+def _place_of_missing(inspector: Inspector, load: Load, default: str | None) -> tuple[str | None, str]:
+    before, dot, after = (load.table or "").partition(".")
+    if inspector.dialect.name != "postgresql":
+        return None, load.table or ""
+    return (before, after) if dot and before and after else (default, load.table or "")
+
+
 def _schema_and_name(inspector: Inspector, load: Load, default: str | None) -> tuple[str | None, str]:
+    if (place := _found_place(inspector, load, default)) is not None:
+        return place
+    schema = default if inspector.dialect.name == "postgresql" else None
+    raise _no_such_table(inspector, load, load.table or "", schema)
+
+
+def _found_place(inspector: Inspector, load: Load, default: str | None) -> tuple[str | None, str] | None:
     """``sales.orders`` is a table with a dot in its name if there is one, else orders in the schema sales."""
     name = load.table or ""
     schema = default if inspector.dialect.name == "postgresql" else None
@@ -169,7 +194,7 @@ def _schema_and_name(inspector: Inspector, load: Load, default: str | None) -> t
     before, dot, after = name.partition(".")
     if dot and inspector.dialect.name == "postgresql" and _has_relation(inspector, after, before):
         return before, after
-    raise _no_such_table(inspector, load, name, schema)
+    return None
 
 
 def _has_relation(inspector: Inspector, name: str, schema: str | None) -> bool:
@@ -180,7 +205,11 @@ def _no_such_table(inspector: Inspector, load: Load, name: str, schema: str | No
     known = [*inspector.get_table_names(schema), *inspector.get_view_names(schema)]
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     where = f" in the schema {schema}" if schema else ""
-    hint = f"Did you mean {' or '.join(close)}?" if close else "Create it first, or correct the table of the load."
+    hint = (
+        f"Did you mean {' or '.join(close)}?"
+        if close
+        else ("Create it first, have create = true make it, or correct the table of the load.")
+    )
     return TargetMismatch(f"Load {load.name}: there is no table {name}{where} in the database.", hint)
 
 

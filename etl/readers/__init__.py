@@ -6,7 +6,7 @@ import re
 
 from etl.config import Format, Load
 from etl.readers.csv import CsvReader
-from etl.readers.files import Source, Sources, Stamp, find_sources, format_of, stamp
+from etl.readers.files import Source, Sources, Stamp, find_sources, format_of, open_decompressed, stamp
 from etl.readers.fingerprints import Fingerprints
 from etl.readers.prefetch import prefetching
 from etl.readers.rebatch import in_pieces, up_to
@@ -22,6 +22,7 @@ __all__ = [
     "find_sources",
     "format_of",
     "in_pieces",
+    "open_decompressed",
     "open_reader",
     "prefetching",
     "stamp",

@@ -1,0 +1,151 @@
+"""How a CSV file is written, found by reading its first records in each of the ways that it may be."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import pyarrow as pa
+
+from etl.config import Csv, Load
+from etl.errors import EtlError
+from etl.mapping.found_types import TEXT, TypeFinder
+from etl.readers import Source, open_decompressed, open_reader
+from etl.records import Position, RecordBatch
+
+DELIMITERS = (",", ";", "\t", "|")
+QUOTES = ('"', "'", "")
+MOST_RECORDS = 10_000  # that are read in each way
+_GOOD_SHARE = 0.9
+_CHUNK = 1 << 20
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_NOT_IN_CP1252 = frozenset(b"\x81\x8d\x8f\x90\x9d")
+
+
+def find_dialect(source: Source) -> Csv:
+    """The dialect of a CSV source. Raises SourceError when it cannot be read at all."""
+    encoding = _find_encoding(source)
+    delimiter, quote = _find_marks(source, encoding)
+    has_header = _has_header(source, Csv(delimiter=delimiter, quote=quote, encoding=encoding, header=False))
+    return Csv(delimiter=delimiter, quote=quote, encoding=encoding, header=has_header)
+
+
+def _find_encoding(source: Source) -> str:
+    """UTF-8, unless more of what is not ASCII is no UTF-8 than is: then the code page of Western Windows or Latin 1."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    others = broken = 0
+    undefined = False
+    for number, chunk in enumerate(_chunks(source)):
+        if number == 0 and (marked := next((name for mark, name in _MARKS if chunk.startswith(mark)), None)):
+            return marked
+        text = decoder.decode(chunk)
+        if text.isascii() and chunk.isascii():
+            continue
+        others += sum(not character.isascii() for character in text)
+        broken += text.count("\ufffd")
+        undefined = undefined or not _NOT_IN_CP1252.isdisjoint(chunk)
+    if 2 * broken <= others:
+        return "utf-8"
+    return "latin-1" if undefined else "cp1252"
+
+
+def _chunks(source: Source) -> Iterator[bytes]:
+    with open_decompressed(source.location, source.path) as file:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a delimiter and a quote make of the first records."""
+
+    delimiter: str
+    quote: str
+    columns: int
+    good_share: float
+
+    @property
+    def rank(self) -> tuple[bool, bool, int, float]:
+        is_good = self.good_share >= _GOOD_SHARE
+        return is_good and self.columns > 1, is_good, self.columns if is_good else 0, self.good_share
+
+
+def _find_marks(source: Source, encoding: str) -> tuple[str, str]:
+    """The delimiter that parts nearly all records into the same number of columns, the more the better."""
+    best: _Reading | None = None
+    for quote in QUOTES:
+        for delimiter in DELIMITERS:
+            reading = _read_so(source, Csv(delimiter=delimiter, quote=quote, encoding=encoding, header=False))
+            if reading is not None and (best is None or reading.rank > best.rank):
+                best = reading
+        if best is not None and best.good_share >= _GOOD_SHARE and not _are_quoted_by(source, "'", best, encoding):
+            break
+    return (best.delimiter, best.quote) if best is not None else (",", '"')
+
+
+def _are_quoted_by(source: Source, quote: str, best: _Reading, encoding: str) -> bool:
+    """Whether the values of a column are all in ``quote``, which is then no part of them."""
+    dialect = Csv(delimiter=best.delimiter, quote=best.quote, encoding=encoding, header=False)
+    records = _first_records(source, dialect)
+    return any(
+        len(values) > 1 and all(len(value) > 1 and value[0] == value[-1] == quote for value in values)
+        for batch in records[:1]
+        for column in batch.columns.columns
+        if (values := [value for value in column.slice(0, 100).to_pylist() if value])
+    )
+
+
+def _read_so(source: Source, dialect: Csv) -> _Reading | None:
+    try:
+        records = _first_records(source, dialect)
+    except EtlError:
+        return None
+    read = sum(batch.read for batch in records)
+    good = sum(len(batch.numbers) for batch in records)
+    columns = records[0].columns.num_columns if records else 0
+    return _Reading(dialect.delimiter, dialect.quote, columns, good / read) if read else None
+
+
+def _first_records(source: Source, dialect: Csv) -> list[RecordBatch]:
+    """So many records at least, if there are so many."""
+    load = Load(source=("-",), table="x", csv=dialect)
+    reader = open_reader(source, load, "csv")
+    found: list[RecordBatch] = []
+    for batch in reader.batches(Position(), reader.schema.names):
+        found.append(batch)
+        if batch.end.record >= MOST_RECORDS:
+            break
+    return found
+
+
+def _has_header(source: Source, dialect: Csv) -> bool:
+    """Whether the first record is one of names: it is, unless it goes with the types of all others."""
+    records = _first_records(source, dialect)
+    if not records or not records[0].columns.num_rows:
+        return True
+    first = [column[0].as_py() for column in records[0].columns.columns]
+    if int(records[0].numbers[0]) != 1:
+        return True
+    types = list(_types_behind_first(records))
+    fits = [_goes_with(value, column) for value, column in zip(first, types, strict=True)]
+    return not any(fit is True for fit in fits) or any(fit is False for fit in fits)
+
+
+def _types_behind_first(records: Sequence[RecordBatch]) -> Iterator[list[pa.Array]]:
+    for index in range(records[0].columns.num_columns):
+        arrays = [batch.columns.column(index) for batch in records]
+        yield [arrays[0].slice(1), *islice(arrays, 1, None)]
+
+
+def _goes_with(value: str | None, others: list[pa.Array]) -> bool | None:
+    """Whether a value has the type of the others; None where that is text, which says nothing."""
+    alone, together = TypeFinder(), TypeFinder()
+    for array in others:
+        alone.add(array)
+        together.add(array)
+    together.add(pa.array([value], pa.string()))
+    if alone.found("postgresql") == TEXT:
+        return None
+    return together.found("postgresql") != TEXT

@@ -1,0 +1,188 @@
+"""What loads with ``create`` or ``add_columns`` have to make: the columns of their mapping, typed by their sources.
+
+The whole of each source is read for it, a record batch at a time, before the first row is written.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from etl.config import ColumnSource, Format, Job, Load
+from etl.database import Making, NewColumn, Target, check_names, find_targets, missing_tables
+from etl.errors import ConfigError, SourceError, TargetMismatch
+from etl.mapping.arrow_types import type_of_arrow
+from etl.mapping.found_types import TEXT, TypeFinder, joined_type
+from etl.records import ColumnType, Kind, Position, Reader
+
+Opened = Sequence[tuple[Format, Reader]]  # the sources of a load
+
+
+def find_makings(
+    connection: Connection, job: Job, loads: Sequence[Load], open_sources: Callable[[Load], Opened]
+) -> dict[str, Making]:
+    """What has to be made for each load, by its name; nothing for one whose table has what it needs.
+
+    No transaction is open while the sources are read. Raises SourceError for one that cannot be read, TargetMismatch
+    for columns that the database cannot have, ConfigError for a key that is none of them.
+    """
+    if not any(load.create or load.add_columns for load in loads):
+        return {}
+    missing = missing_tables(connection, job, loads)
+    growing = [load for load in loads if load.add_columns and load.name not in missing]
+    targets = find_targets(connection, job, growing)
+    connection.rollback()
+    makings = _tables(connection, loads, missing, open_sources)
+    for load in growing:
+        if (making := _new_columns(load, targets[load.name], open_sources(load), connection)) is not None:
+            makings[load.name] = making
+    return makings
+
+
+def _tables(
+    connection: Connection,
+    loads: Sequence[Load],
+    missing: Mapping[str, tuple[str | None, str]],
+    open_sources: Callable[[Load], Opened],
+) -> dict[str, Making]:
+    """All loads into a table make it together."""
+    makings: dict[str, Making] = {}
+    for schema, name in dict.fromkeys(missing.values()):
+        together = [load for load in loads if missing.get(load.name) == (schema, name)]
+        if any(load.create for load in together):
+            columns = _columns(together, open_sources, connection.dialect.name)
+            making = Making(together[0], name, schema, columns, _key(together, columns))
+            check_names(making, connection.dialect)
+            makings |= dict.fromkeys((load.name for load in together), making)
+    return makings
+
+
+def _columns(loads: Sequence[Load], open_sources: Callable[[Load], Opened], dialect: str) -> tuple[NewColumn, ...]:
+    found: dict[str, ColumnType] = {}
+    for load in loads:
+        opened = open_sources(load)
+        for column in _found_columns(load, opened, _wanted(load, opened), dialect):
+            known = found.get(column.name, column.type)
+            found[column.name] = joined_type(known, column.type)
+    if not found:
+        raise SourceError(
+            f"Load {loads[0].name}: there is no column to make the table {loads[0].table} of.",
+            'Name them under [load.columns], or leave out ignore_columns = "*".',
+        )
+    return tuple(NewColumn(name, type_) for name, type_ in found.items())
+
+
+def _key(loads: Sequence[Load], columns: Sequence[NewColumn]) -> tuple[str, ...]:
+    keys = dict.fromkeys(load.key for load in loads if load.key)
+    if len(keys) > 1:
+        raise ConfigError(
+            f"The table {loads[0].table} is made by loads with different keys.", "Give them the same key."
+        )
+    key = next(iter(keys), ())
+    names = [column.name for column in columns]
+    unknown = [name for name in key if name not in names]
+    if unknown:
+        raise ConfigError(
+            f"Load {loads[0].name}: key names {', '.join(unknown)}, which the table {loads[0].table} would not have.",
+            f"It would have {', '.join(names)}.",
+        )
+    return key
+
+
+def _new_columns(load: Load, target: Target, opened: Opened, connection: Connection) -> Making | None:
+    """A name that differs in upper and lower case alone is a slip of the mapping, which will tell it."""
+    known = {column.name.casefold() for column in target.columns}
+    wanted = {name: entry for name, entry in _wanted(load, opened).items() if name.casefold() not in known}
+    if not wanted:
+        return None
+    if target.is_view:
+        raise TargetMismatch(
+            f"Load {load.name}: {target.name} is a view, to which no columns can be added.",
+            f"It lacks {', '.join(wanted)}: add them to ignore_columns.",
+        )
+    columns = tuple(_found_columns(load, opened, wanted, connection.dialect.name))
+    making = Making(load, str(target.table.name), target.table.schema, columns, existing=target)
+    check_names(making, connection.dialect)
+    return making
+
+
+@dataclass(frozen=True, slots=True)
+class _SameName:
+    """The entry of a column that has none."""
+
+    source: str | None
+    format: str | None = None
+    value: object = None
+
+
+_Entry = ColumnSource | _SameName
+
+
+def _wanted(load: Load, opened: Opened) -> dict[str, _Entry]:
+    """The target columns that the mapping feeds, in the order of the sources' columns, constants last."""
+    entries: dict[str, _Entry] = dict(load.columns)
+    used = {entry.source for entry in entries.values()}
+    ignores_rest = "*" in load.ignore_columns
+    wanted: dict[str, _Entry] = {}
+    for source in dict.fromkeys(name for _, reader in opened for name in reader.schema.names):
+        wanted |= {target: entry for target, entry in entries.items() if entry.source == source}
+        is_left_over = source not in used and source not in entries and source not in load.ignore_columns
+        if is_left_over and not ignores_rest:
+            wanted[source] = _SameName(source)
+    return wanted | {target: entry for target, entry in entries.items() if entry.source is None}
+
+
+def _found_columns(load: Load, opened: Opened, wanted: Mapping[str, _Entry], dialect: str) -> Iterator[NewColumn]:
+    needed = {entry.source for entry in wanted.values() if entry.source is not None and entry.format is None}
+    try:
+        types = _source_types(opened, needed, dialect)
+    except TargetMismatch as error:
+        raise TargetMismatch(f"Load {load.name}: {error.problem}.", error.remedy) from None
+    for name, entry in wanted.items():
+        if entry.source is None:
+            yield NewColumn(name, _type_of_constant(entry.value))
+        elif entry.format is not None:
+            yield NewColumn(name, ColumnType(_kind_of_format(entry.format)))
+        else:
+            yield NewColumn(name, types.get(entry.source, TEXT))
+
+
+def _source_types(opened: Opened, needed: Collection[str], dialect: str) -> dict[str, ColumnType]:
+    types: dict[str, ColumnType] = {}
+    finders: dict[str, TypeFinder] = {}
+    for format_, reader in opened:
+        names = [name for name in reader.schema.names if name in needed]
+        if format_ == "csv":
+            _find_types(reader, {name: finders.setdefault(name, TypeFinder()) for name in names})
+            continue
+        for name in dict.fromkeys(names):
+            type_ = type_of_arrow(name, reader.schema.types[reader.schema.names.index(name)], dialect)
+            types[name] = joined_type(types.get(name, type_), type_)
+    for name, finder in finders.items():
+        types[name] = joined_type(types.get(name, finder.found(dialect)), finder.found(dialect))
+    return types
+
+
+def _find_types(reader: Reader, finders: Mapping[str, TypeFinder]) -> None:
+    for records in reader.batches(Position(), list(finders)):
+        for name, finder in finders.items():
+            finder.add(records.columns.column(name))
+
+
+def _kind_of_format(format_: str) -> Kind:
+    """By what it reads: ``%d/%m/%Y`` is a date, ``%H:%M`` a time, both a timestamp."""
+    has_date = any(directive in format_ for directive in ("%Y", "%y", "%d", "%j", "%x", "%c", "%G"))
+    has_time = any(directive in format_ for directive in ("%H", "%I", "%X", "%c"))
+    if "%z" in format_:
+        return Kind.TIMESTAMPTZ
+    return Kind.TIMESTAMP if has_date and has_time else Kind.TIME if has_time else Kind.DATE
+
+
+def _type_of_constant(value: object) -> ColumnType:
+    if isinstance(value, dt.datetime):
+        return ColumnType(Kind.TIMESTAMP if value.tzinfo is None else Kind.TIMESTAMPTZ)
+    kinds = {bool: Kind.BOOLEAN, int: Kind.BIGINT, float: Kind.DOUBLE, dt.date: Kind.DATE, dt.time: Kind.TIME}
+    return ColumnType(kinds.get(type(value), Kind.TEXT))
