@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from etl.config import Format, Job, Load, Method
 from etl.database import Target, find_targets, in_foreign_key_order
 from etl.errors import ConfigError, SourceError
-from etl.mapping import Plan, plan_mapping
+from etl.mapping import USUAL, Plan, Spelling, plan_mapping
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
 from etl.writers import Choice, choose_writer
 
@@ -94,10 +94,15 @@ def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
     format_ = load.format or format_of(source.location if source.path != "-" else "standard input")
     schema = open_reader(source, load, format_).schema
     try:
-        return SourcePlan(source, format_, schema, plan_mapping(schema, target.columns, load))
+        return SourcePlan(source, format_, schema, plan_mapping(schema, target.columns, load, _spelling(load, format_)))
     except SourceError as error:
         hint = _delimiter_hint(schema.names) if format_ == "csv" else ""
         raise SourceError(f"{source.path}: {error.problem}", f"{hint}{error.remedy}") from error
+
+
+def _spelling(load: Load, format_: Format) -> Spelling:
+    csv = load.csv
+    return Spelling(csv.decimal, csv.thousands, csv.true_words, csv.false_words) if format_ == "csv" else USUAL
 
 
 def _delimiter_hint(names: list[str]) -> str:
