@@ -30,6 +30,9 @@ class Escapes:
         plain[self._codes[list(escapable)]] = list(escapable)
         self._plain = plain
 
+    def are_in(self, raw: bytes) -> bool:
+        return self._escape in raw
+
     def complete_part(self, text: bytes) -> int:
         """Return how much of ``text`` can be masked before it is known what follows: all but an escape at its end."""
         body = text.removesuffix(b"\r")  # an LF may follow, and be masked with it

@@ -38,7 +38,6 @@ class Parser:
         self.schema = pa.schema([(name, pa.string()) for name in names])
         self._dialect = dialect
         self._grammar = grammar
-        self._escapes = grammar.escapes
         self._expectation = expectation
         self._convert = arrow_csv.ConvertOptions(
             column_types=self.schema,
@@ -56,8 +55,9 @@ class Parser:
         flaws = dict(frames.flaws)
         if b"\0" in frames.raw or not _are_utf8(frames.raw):
             self._add_flaws_of_text(frames, flaws)
-        if self._escapes is not None:
-            self._add_wrong_counts(frames, self._escapes, flaws)
+        escapes = None if frames.raw is frames.text else self._grammar.escapes
+        if escapes is not None:
+            self._add_wrong_counts(frames, escapes, flaws)
         good = _indices_without(len(frames), flaws)
         if not good.size:
             return Parsed(self._empty(), flaws)
@@ -69,9 +69,9 @@ class Parser:
                 "This is a bug of etl: please report it, with the file if you can.",
             )
         flaws.update((int(good[row]), flaw) for row, flaw in wrong.items())
-        if self._escapes is None:
+        if escapes is None:
             return Parsed(columns, flaws)
-        return self._unescaped(columns, np.delete(good, list(wrong)), self._escapes, flaws)
+        return self._unescaped(columns, np.delete(good, list(wrong)), escapes, flaws)
 
     def _add_wrong_counts(self, frames: Frames, escapes: Escapes, flaws: dict[int, Flaw]) -> None:
         """Add the records with escapes and another number of fields: pyarrow cannot tell of masked text."""
@@ -91,8 +91,7 @@ class Parser:
         delimiters = np.flatnonzero(block == self._grammar.delimiter[0])
         records = np.searchsorted(frames.starts, delimiters, side="right") - 1
         quotes_before = np.searchsorted(quotes, frames.starts)
-        # Behind the record there may be comments.
-        inside = (records >= 0) & (delimiters < frames.ends[records])
+        inside = (records >= 0) & (delimiters < frames.ends[records])  # not in a comment
         inside &= (np.searchsorted(quotes, delimiters) - quotes_before[records]) % 2 == 0
         counts = np.bincount(records[inside], minlength=len(frames))
         suspect: NDArray[np.bool_] = counts != len(self.schema) - 1
@@ -188,7 +187,11 @@ def _is_utf8(text: bytes) -> bool:
 
 
 def _records_at(places: NDArray[np.int64], frames: Frames) -> list[int]:
-    found: list[int] = np.unique(np.searchsorted(frames.starts, places, "right") - 1).tolist()
+    """Return the indices of the records in which the places are; a place in a comment is in none."""
+    indices = np.searchsorted(frames.starts, places, "right") - 1
+    inside = indices >= 0
+    inside[inside] = places[inside] < frames.ends[indices[inside]]
+    found: list[int] = np.unique(indices[inside]).tolist()
     return found
 
 

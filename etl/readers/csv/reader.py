@@ -112,11 +112,18 @@ class CsvReader:
     def _frames(self, text: Text, size: int) -> Scanned:
         is_final = text.is_complete and text.left <= size
         block = text.data[text.at : text.at + size]
-        raw = block if self._grammar.escapes is None else text.raw[text.at : text.at + size]
+        raw = self._raw_of(block, text)
         frames = frame_well_formed(block, raw, self._grammar, is_final, len(self.schema) == 1)
         if frames is not None and self._has_no_long_record(frames, size):
             return Scanned(self._scanner.decided(frames, is_final and len(frames.text) == len(block)))
         return self._scanner.scan(text, size)
+
+    def _raw_of(self, block: bytes, text: Text) -> bytes:
+        """Return the block with its escapes: the same one, if there are none in it."""
+        if self._grammar.escapes is None:
+            return block
+        raw = text.raw[text.at : text.at + len(block)]
+        return raw if self._grammar.escapes.are_in(raw) else block
 
     def _has_no_long_record(self, frames: Frames, size: int) -> bool:
         most = self._scanner.most_bytes

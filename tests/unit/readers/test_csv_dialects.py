@@ -92,6 +92,7 @@ def cases(*given: tuple[str, Dialect, bytes, dict[int, tuple[int, Row]]]) -> pyt
     ("comments and CR", COMMENTS, b"a,b\r#x\r1,2\r\n#y\r\n3,4\r", {1: (3, ("1", "2")), 2: (5, ("3", "4"))}),
     ("long prefix", Dialect(comment="//"), b"//\na,b\n/,2\n//3,4\n", {1: (3, ("/", "2"))}),
     ("one column", COMMENTS, b"a\n#\n\n1\n# x\n\n", {1: (3, (None,)), 2: (4, ("1",)), 3: (6, (None,))}),
+    ("bytes in comments", COMMENTS, b"#\xff\na,b\n#\xff\0\n1,2\n#\0\n#\xff", {1: (4, ("1", "2"))}),
     ("escaped comment", replace(BACKSLASH, comment="#"), b"a,b\n\\#1,2\n#1,2\n", {1: (2, ("#1", "2"))}),
     ("escape in comment", replace(BACKSLASH, comment="#"), b"a,b\n# C:\\\n1,2\n#\\\r\n3,4", {1: (3, ("1", "2")), 2: (5, ("3", "4"))}),
     ("lenient", LENIENT, b'a,b\n5" pipe,6"\n"x, ""y""",z"\n', {1: (2, ('5" pipe', '6"')), 2: (3, ('x, "y"', 'z"'))}),
