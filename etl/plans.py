@@ -20,7 +20,7 @@ from etl.config import Format, Job, Load, Method
 from etl.database import Making, MissingFile, Target, find_targets, in_foreign_key_order, make
 from etl.errors import ConfigError, SourceError
 from etl.makings import find_makings
-from etl.mapping import Plan, plan_mapping
+from etl.mapping import USUAL, Plan, Spelling, plan_mapping
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
 from etl.records import Reader
 from etl.writers import Choice, choose_writer
@@ -120,7 +120,7 @@ def made(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> list[Lo
 
 def _on_target(plan: LoadPlan, target: Target) -> LoadPlan:
     sources = tuple(
-        replace(source, mapping=plan_mapping(source.schema, target.columns, plan.load)) for source in plan.sources
+        replace(source, mapping=_mapping(plan.load, target, source.schema, source.format)) for source in plan.sources
     )
     method = cast(Method, plan.choice.writer.method)
     writer = choose_writer(target, method, _given(sources)).writer
@@ -149,10 +149,19 @@ def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
     format_, reader = _opened(load, source)
     schema = reader.schema
     try:
-        return SourcePlan(source, format_, schema, plan_mapping(schema, target.columns, load))
+        return SourcePlan(source, format_, schema, _mapping(load, target, schema, format_))
     except SourceError as error:
         hint = _delimiter_hint(schema.names) if format_ == "csv" else ""
         raise SourceError(f"{source.path}: {error.problem}", f"{hint}{error.remedy}") from error
+
+
+def _mapping(load: Load, target: Target, schema: pa.Schema, format_: Format) -> Plan:
+    return plan_mapping(schema, target.columns, load, _spelling(load, format_))
+
+
+def _spelling(load: Load, format_: Format) -> Spelling:
+    csv = load.csv
+    return Spelling(csv.decimal, csv.thousands, csv.true_words, csv.false_words) if format_ == "csv" else USUAL
 
 
 def _delimiter_hint(names: list[str]) -> str:

@@ -54,6 +54,7 @@ class Reason(enum.StrEnum):
     COLUMN_COUNT = "column_count"
     ENCODING = "encoding"
     QUOTE = "quote"
+    ESCAPE = "escape"
 
 
 class Kind(enum.Enum):

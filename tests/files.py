@@ -15,9 +15,14 @@ class Dialect:
 
     delimiter: str = ","
     quote: str = '"'
-    header: bool = True
+    header: bool | int | tuple[int, ...] = True
     encoding: str = "utf-8"
     null: tuple[str, ...] = ("",)
+    escape: str = ""
+    doubled_quotes: bool = True
+    strict_quotes: bool = True
+    comment: str = ""
+    skip_lines: int = 0
 
 
 def write_csv(path: Path, header: Sequence[str | None], rows: Iterable[Sequence[object]]) -> Path:

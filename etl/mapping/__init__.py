@@ -2,5 +2,6 @@
 
 from etl.mapping.plan import Plan, plan_mapping
 from etl.mapping.rows import map_records, source_documents
+from etl.mapping.spelling import USUAL, Spelling
 
-__all__ = ["Plan", "map_records", "plan_mapping", "source_documents"]
+__all__ = ["USUAL", "Plan", "Spelling", "map_records", "plan_mapping", "source_documents"]

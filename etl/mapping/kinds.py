@@ -13,6 +13,7 @@ from etl.mapping.conversion import Conversion, Converted, TextConversion, then
 from etl.mapping.documents import json_documents
 from etl.mapping.formats import format_conversion
 from etl.mapping.numbers import boolean_conversion, float_conversion, integer_conversion, numeric_conversion
+from etl.mapping.spelling import USUAL, Spelling
 from etl.mapping.texts import (
     bytes_conversion,
     enum_conversion,
@@ -32,7 +33,9 @@ from etl.mapping.typed import (
 from etl.records import ColumnType, Kind
 
 
-def choose_conversion(source: pa.DataType, target: ColumnType, format_: str | None = None) -> Conversion:
+def choose_conversion(
+    source: pa.DataType, target: ColumnType, format_: str | None = None, spelling: Spelling = USUAL
+) -> Conversion:
     """How a source column of an Arrow type becomes a target column.
 
     Raises TargetMismatch if no cell of the type can be stored, ConfigError if ``format_`` cannot be used.
@@ -42,7 +45,7 @@ def choose_conversion(source: pa.DataType, target: ColumnType, format_: str | No
     why = why_not(plain, target)
     if why is not None:
         raise TargetMismatch(f"a column of type {source} cannot be stored as {target.kind.value}: {why}")
-    by_text = conversion_of_texts(target, format_)
+    by_text = conversion_of_texts(target, format_, spelling)
     if format_ is not None and not _takes_format(plain):
         raise ConfigError(f"a format is for texts, and the source column has type {source}", "Leave the format out.")
     if is_document(plain):
@@ -65,12 +68,16 @@ def _convert_by_text(array: pa.Array, by_text: TextConversion) -> Converted:
     return then(canonical_texts(array), by_text)
 
 
-def conversion_of_texts(target: ColumnType, format_: str | None = None) -> TextConversion:
+def conversion_of_texts(target: ColumnType, format_: str | None = None, spelling: Spelling = USUAL) -> TextConversion:
     """The rule for texts of a target type; its ``type`` is the Arrow type that the target column gets.
+
+    ``spelling`` says how the source writes numbers and booleans.
 
     Raises ConfigError if ``format_`` cannot be used for the type.
     """
-    return _RULES[target.kind](target) if format_ is None else format_conversion(target.kind, format_)
+    if format_ is not None:
+        return format_conversion(target.kind, format_)
+    return spelling.respelled(target.kind, _RULES[target.kind](target))
 
 
 _RULES: dict[Kind, Callable[[ColumnType], TextConversion]] = {

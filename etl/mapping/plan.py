@@ -12,6 +12,7 @@ import pyarrow as pa
 from etl.errors import ConfigError, EtlError, SourceError, TargetMismatch
 from etl.mapping.conversion import Conversion, Converted
 from etl.mapping.kinds import choose_conversion, conversion_of_texts
+from etl.mapping.spelling import USUAL, Spelling
 from etl.records import Column
 
 
@@ -85,8 +86,10 @@ class Plan:
         return pa.schema([(column.name, column.type) for column in self.columns])
 
 
-def plan_mapping(source: pa.Schema, target: Sequence[Column], load: Load) -> Plan:
+def plan_mapping(source: pa.Schema, target: Sequence[Column], load: Load, spelling: Spelling = USUAL) -> Plan:
     """Settle which source column or constant feeds each target column.
+
+    ``spelling`` says how the source writes numbers and booleans; constants are written as usual.
 
     An entry of ``[load.columns]`` decides for its target column, and may use a source column that others use
     too. A target column without an entry takes the source column of the same name (case-sensitive), unless an
@@ -98,7 +101,7 @@ def plan_mapping(source: pa.Schema, target: Sequence[Column], load: Load) -> Pla
     column, or has one that nothing takes and ``ignore_columns`` does not name. The first of these that
     applies is its class.
     """
-    draft = _Draft(source, target, load)
+    draft = _Draft(source, target, load, spelling)
     matches = {**_match_entries(draft), **_match_names(draft)}
     feeds = [_feed(draft, column, matches[column.name]) for column in target if column.name in matches]
     _check_left_over(draft, matches.values())
@@ -113,6 +116,7 @@ class _Draft:
     source: pa.Schema
     target: Sequence[Column]
     load: Load
+    spelling: Spelling
     faults: list[EtlError] = field(default_factory=list)
 
     @property
@@ -190,17 +194,18 @@ def _feed(draft: _Draft, column: Column, entry: ColumnSource) -> FromSource | Fr
     try:
         if entry.source is None:
             return FromConstant(column.name, conversion_of_texts(column.type).type, _constant(column, entry.value))
-        return _from_source(draft.source, column, entry.source, entry.format)
+        return _from_source(draft, column, entry.source, entry.format)
     except EtlError as error:
         draft.faults.append(type(error)(f'target column "{column.name}": {error.problem}', error.remedy))
         return None
 
 
-def _from_source(source: pa.Schema, column: Column, name: str, format_: str | None) -> FromSource:
+def _from_source(draft: _Draft, column: Column, name: str, format_: str | None) -> FromSource:
+    source = draft.source
     if source.names.count(name) > 1:
         raise SourceError(f'the source has more than one column "{name}"', "Give each its own name.")
     source_type = source.field(name).type
-    conversion = choose_conversion(source_type, column.type, format_)
+    conversion = choose_conversion(source_type, column.type, format_, draft.spelling)
     return FromSource(column.name, conversion_of_texts(column.type).type, name, source_type, conversion)
 
 

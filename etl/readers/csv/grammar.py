@@ -2,11 +2,12 @@
 
     record    = field *(delimiter field) line-end
     field     = quoted / bare
-    quoted    = quote *(any byte but quote / quote quote) quote
-    bare      = *(any byte but quote, delimiter, CR, LF)
+    quoted    = quote *(any byte but quote / quote quote) quote     without doubled quotes: *(any byte but quote)
+    bare      = *(any byte but quote, delimiter, CR, LF)            without strict ones: a quote, but at its beginning
     line-end  = CR LF / CR / LF / end of text
 
-Every repetition is possessive, so that matching never goes back and takes linear time.
+Between records there may be blank lines, and comments where the dialect has them. Escapes are no part of it: they are
+masked before (``escapes``). Every repetition is possessive, so that matching never goes back and takes linear time.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from etl.errors import ConfigError
+from etl.readers.csv.escapes import Escapes
 
 LINE_END = re.compile(rb"\r\n?|\n")
 BLANK_LINES = re.compile(rb"[\r\n]*+")
@@ -24,18 +26,28 @@ CR = 0x0D
 
 
 class Dialect(Protocol):
-    """How a CSV file is written; ``quote`` is empty for files without quoting."""
+    """How a CSV file is written; ``quote``, ``escape`` and ``comment`` are empty where there is none."""
 
     @property
     def delimiter(self) -> str: ...
     @property
     def quote(self) -> str: ...
     @property
-    def header(self) -> bool: ...
+    def header(self) -> bool | int | tuple[int, ...]: ...
     @property
     def encoding(self) -> str: ...
     @property
     def null(self) -> tuple[str, ...]: ...
+    @property
+    def escape(self) -> str: ...
+    @property
+    def doubled_quotes(self) -> bool: ...
+    @property
+    def strict_quotes(self) -> bool: ...
+    @property
+    def comment(self) -> str: ...
+    @property
+    def skip_lines(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +56,10 @@ class Grammar:
 
     delimiter: bytes
     quote: bytes
+    comment: bytes
+    doubled_quotes: bool
+    strict_quotes: bool
+    escapes: Escapes | None
     record: re.Pattern[bytes]  # a well-formed record of any number of fields
     leading: re.Pattern[bytes]  # the fields that end at a delimiter
     field: re.Pattern[bytes]
@@ -56,6 +72,16 @@ class Grammar:
         """Return the pattern of a well-formed record with this number of fields."""
         following = b"(?:%b%b){%d}+" % (re.escape(self.delimiter), self.field.pattern, fields - 1)
         return re.compile(self.field.pattern + following + _END)
+
+    def gap_of(self, fields: int) -> re.Pattern[bytes]:
+        """Return the pattern of what may be between records with this number of fields: blank lines and comments.
+
+        It is for text in which escapes are not masked: in a comment there are none.
+        """
+        blank = rb"[\r\n]++" if fields > 1 else rb"(?!)"
+        if not self.comment:
+            return BLANK_LINES if fields > 1 else re.compile(b"")
+        return re.compile(rb"(?:%b|%b[^\r\n]*+(?:\r\n?|\n|\Z))*+" % (blank, re.escape(self.comment)))
 
     def lines_without(self, fields: int) -> re.Pattern[bytes]:
         """Return the pattern of lines, with their ends, that for their number of fields alone are no such record.
@@ -80,7 +106,7 @@ class Grammar:
 
     def _value(self, field: bytes) -> bytes:
         if self.quote and field.startswith(self.quote):
-            return field[1:-1].replace(self.quote * 2, self.quote)
+            return field[1:-1].replace(self.quote * 2, self.quote) if self.doubled_quotes else field[1:-1]
         return field
 
 
@@ -88,19 +114,27 @@ _END = rb"(?:\r\n?|\n|\Z)"
 
 
 def make_grammar(dialect: Dialect) -> Grammar:
-    """Return the grammar of a dialect. Raises ConfigError when its delimiter or quote cannot be used."""
+    """Return the grammar of a dialect. Raises ConfigError when its delimiter, quote or escape cannot be used."""
     delimiter = _single_byte("delimiter", dialect.delimiter)
     quote = _single_byte("quote", dialect.quote) if dialect.quote else b""
     if delimiter == quote:
         raise ConfigError(f"`delimiter` and `quote` are both {dialect.quote!r}.", "Set them to different characters.")
+    escape, comment = _escape_of(dialect), dialect.comment.encode()
     d, q = re.escape(delimiter), re.escape(quote)
-    quoted_body = b"[^%b]*+(?:%b%b[^%b]*+)*+" % (q, q, q, q) if quote else b""
+    doubled = b"(?:%b%b[^%b]*+)*+" % (q, q, q) if dialect.doubled_quotes else b""
+    quoted_body = b"[^%b]*+%b" % (q, doubled) if quote else b""
     quoted = q + quoted_body + q if quote else rb"(?!)"
-    field = b"(?>%b|[^%b%b\r\n]*+)" % (quoted, d, q)
+    is_lenient = bool(quote) and not dialect.strict_quotes
+    bare = b"(?!%b)[^%b\r\n]*+" % (q, d) if is_lenient else b"[^%b%b\r\n]*+" % (d, q)
+    field = b"(?>%b|%b)" % (quoted, bare if not is_lenient else b"(?:%b)?+" % bare)
     following = b"(?:%b%b)*+" % (d, field)
     return Grammar(
         delimiter=delimiter,
         quote=quote,
+        comment=comment,
+        doubled_quotes=dialect.doubled_quotes,
+        strict_quotes=not is_lenient,
+        escapes=Escapes(escape, delimiter + quote + comment[:1]) if escape else None,
         record=re.compile(field + following + _END),
         leading=re.compile(b"(?:%b%b)*+" % (field, d)),
         field=re.compile(field),
@@ -109,6 +143,16 @@ def make_grammar(dialect: Dialect) -> Grammar:
         plain=re.compile(b"[^%b\r\n]*+" % d),
         following=re.compile(following),
     )
+
+
+def _escape_of(dialect: Dialect) -> bytes:
+    escape = _single_byte("escape", dialect.escape) if dialect.escape else b""
+    if escape and escape.decode() in (dialect.delimiter, dialect.quote, dialect.comment[:1]):
+        raise ConfigError(
+            f"`escape` is {dialect.escape!r}, and so is another mark of [load.csv].",
+            "Set them to different characters.",
+        )
+    return escape
 
 
 def count_line_ends(text: bytes) -> int:

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from pyarrow import csv as arrow_csv
 
 from etl.errors import AccountingError
+from etl.readers.csv.escapes import Escapes
 from etl.readers.csv.framing import Flaw, Frames
-from etl.readers.csv.grammar import Dialect
+from etl.readers.csv.grammar import Dialect, Grammar
 from etl.readers.csv.text import BOM
 from etl.records import Reason
 
 _NUL = Flaw(Reason.ENCODING, "holds a NUL byte")
+_NOT_ESCAPED = Flaw(Reason.ESCAPE, "an escape before a character that needs none, or before nothing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +34,14 @@ class Parsed:
 class Parser:
     """Splits records into fields. ``expectation`` says in messages where the number of columns comes from."""
 
-    def __init__(self, dialect: Dialect, names: tuple[str, ...], encoding: str, expectation: str) -> None:
+    def __init__(self, dialect: Dialect, grammar: Grammar, names: tuple[str, ...], expectation: str) -> None:
         self.schema = pa.schema([(name, pa.string()) for name in names])
         self._dialect = dialect
-        self._encoding = encoding
+        self._grammar = grammar
         self._expectation = expectation
         self._convert = arrow_csv.ConvertOptions(
             column_types=self.schema,
-            null_values=list(dialect.null),
+            null_values=_null_words(dialect.null, grammar.escapes),
             strings_can_be_null=True,
             quoted_strings_can_be_null=False,
             check_utf8=False,  # parse() has seen to it, for a third of the time
@@ -51,31 +53,76 @@ class Parser:
         Raises AccountingError when pyarrow finds another number of records than there are frames.
         """
         flaws = dict(frames.flaws)
-        if b"\0" in frames.text or not _are_utf8(frames.text):
+        if b"\0" in frames.raw or not _are_utf8(frames.raw):
             self._add_flaws_of_text(frames, flaws)
+        escapes = None if frames.raw is frames.text else self._grammar.escapes
+        if escapes is not None:
+            self._add_wrong_counts(frames, escapes, flaws)
         good = _indices_without(len(frames), flaws)
         if not good.size:
             return Parsed(self._empty(), flaws)
         wrong: dict[int, Flaw] = {}
-        columns = self._read(_joined(frames, good, bool(flaws)), wrong)
+        columns = self._read(_joined(frames, good, bool(flaws), self._dialect.comment != ""), wrong)
         if columns.num_rows + len(wrong) != good.size:
             raise AccountingError(
                 f"{good.size} records were framed, but pyarrow read {columns.num_rows + len(wrong)}.",
                 "This is a bug of etl: please report it, with the file if you can.",
             )
         flaws.update((int(good[row]), flaw) for row, flaw in wrong.items())
+        if escapes is None:
+            return Parsed(columns, flaws)
+        return self._unescaped(columns, np.delete(good, list(wrong)), escapes, flaws)
+
+    def _add_wrong_counts(self, frames: Frames, escapes: Escapes, flaws: dict[int, Flaw]) -> None:
+        """Add the records with escapes and another number of fields: pyarrow cannot tell of masked text."""
+        masked = _records_at(escapes.masks_in(frames.text), frames)
+        if not masked:
+            return
+        suspects = np.array(masked)[self._may_have_wrong_count(frames)[masked]]
+        for index in suspects.tolist():
+            fields = len(self._grammar.split(frames.text[frames.starts[index] : frames.ends[index]]))
+            if fields != len(self.schema):
+                flaws.setdefault(index, self._wrong_count(fields))
+
+    def _may_have_wrong_count(self, frames: Frames) -> NDArray[np.bool_]:
+        """Say of each record whether it may have another number of fields, by its delimiters outside of quotes."""
+        block = np.frombuffer(frames.text, np.uint8)
+        quotes = np.flatnonzero(block == self._grammar.quote[0]) if self._grammar.quote else np.empty(0, np.int64)
+        delimiters = np.flatnonzero(block == self._grammar.delimiter[0])
+        records = np.searchsorted(frames.starts, delimiters, side="right") - 1
+        quotes_before = np.searchsorted(quotes, frames.starts)
+        inside = (records >= 0) & (delimiters < frames.ends[records])  # not in a comment
+        inside &= (np.searchsorted(quotes, delimiters) - quotes_before[records]) % 2 == 0
+        counts = np.bincount(records[inside], minlength=len(frames))
+        suspect: NDArray[np.bool_] = counts != len(self.schema) - 1
+        if not self._grammar.strict_quotes:
+            suspect |= np.searchsorted(quotes, frames.ends) > quotes_before  # one may be data
+        return suspect
+
+    def _unescaped(
+        self, columns: pa.RecordBatch, records: NDArray[np.int64], escapes: Escapes, flaws: dict[int, Flaw]
+    ) -> Parsed:
+        """Return what was parsed without its escapes; ``records`` are the indices of the rows."""
+        unmasked = [escapes.unmask_column(column) for column in columns.columns]
+        bad = np.unique(np.concatenate([rows for _, rows in unmasked]))
+        columns = pa.RecordBatch.from_arrays([column for column, _ in unmasked], schema=self.schema)
+        if bad.size:
+            good = np.ones(len(records), np.bool_)
+            good[bad] = False
+            columns = columns.filter(pa.array(good))
+            flaws.update(dict.fromkeys(records[bad].tolist(), _NOT_ESCAPED))
         return Parsed(columns, flaws)
 
     def _empty(self) -> pa.RecordBatch:
         return pa.RecordBatch.from_pylist([], schema=self.schema)
 
     def _add_flaws_of_text(self, frames: Frames, flaws: dict[int, Flaw]) -> None:
-        block = np.frombuffer(frames.text, np.uint8)
+        block = np.frombuffer(frames.raw, np.uint8)
         for index in _records_at(np.flatnonzero(block == 0), frames):
             flaws.setdefault(index, _NUL)
-        invalid = Flaw(Reason.ENCODING, f"holds bytes that are not {self._encoding}")
+        invalid = Flaw(Reason.ENCODING, f"holds bytes that are not {self._dialect.encoding}")
         for index in _records_at(np.flatnonzero(block >= 0x80), frames):
-            if not _is_utf8(frames.text[frames.starts[index] : frames.ends[index]]):
+            if not _is_utf8(frames.raw[frames.starts[index] : frames.ends[index]]):
                 flaws.setdefault(index, invalid)
 
     def _read(self, text: bytes, wrong: dict[int, Flaw]) -> pa.RecordBatch:
@@ -94,6 +141,7 @@ class Parser:
             parse_options=arrow_csv.ParseOptions(
                 delimiter=self._dialect.delimiter,
                 quote_char=self._dialect.quote or False,
+                double_quote=self._dialect.doubled_quotes,
                 newlines_in_values=True,
                 ignore_empty_lines=len(self.schema) > 1,
                 invalid_row_handler=self._collect_wrong_counts(wrong),
@@ -139,7 +187,11 @@ def _is_utf8(text: bytes) -> bool:
 
 
 def _records_at(places: NDArray[np.int64], frames: Frames) -> list[int]:
-    found: list[int] = np.unique(np.searchsorted(frames.starts, places, "right") - 1).tolist()
+    """Return the indices of the records in which the places are; a place in a comment is in none."""
+    indices = np.searchsorted(frames.starts, places, "right") - 1
+    inside = indices >= 0
+    inside[inside] = places[inside] < frames.ends[indices[inside]]
+    found: list[int] = np.unique(indices[inside]).tolist()
     return found
 
 
@@ -149,14 +201,20 @@ def _indices_without(count: int, flaws: dict[int, Flaw]) -> NDArray[np.int64]:
     return np.flatnonzero(good)
 
 
-def _joined(frames: Frames, good: NDArray[np.int64], is_partial: bool) -> bytes:
+def _joined(frames: Frames, good: NDArray[np.int64], is_partial: bool, may_have_comments: bool) -> bytes:
     """Return the text of the good records: all of the text, or runs of good records put together."""
-    if not is_partial:
+    if not is_partial and not may_have_comments:
         return frames.text
-    gaps = np.flatnonzero(np.diff(good) > 1) + 1
-    edges = [0, *gaps.tolist(), len(good)]
-    starts, ends = frames.starts[good].tolist(), frames.ends[good].tolist()
+    starts, ends = frames.starts[good], frames.ends[good]
+    parts = starts[1:] != ends[:-1] if may_have_comments else np.diff(good) > 1
+    edges = [0, *(np.flatnonzero(parts) + 1).tolist(), len(good)]
+    starts, ends = starts.tolist(), ends.tolist()
     return b"".join(_ending_in_feed(frames.text[starts[first] : ends[after - 1]]) for first, after in pairwise(edges))
+
+
+def _null_words(words: tuple[str, ...], escapes: Escapes | None) -> list[str] | list[bytes]:
+    """Return what means NULL as it stands in the text that is parsed."""
+    return list(words) if escapes is None else [escapes.mask(word.encode()) for word in words]
 
 
 def _ending_in_feed(run: bytes) -> bytes:

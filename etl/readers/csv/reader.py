@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ import pyarrow as pa
 from etl.config import RECORD_BYTES
 from etl.errors import SourceError
 from etl.readers.csv.framing import Flaw, Frames, frame_well_formed
-from etl.readers.csv.grammar import BLANK_LINES, Dialect, Grammar, count_line_ends, end_of, make_grammar
+from etl.readers.csv.grammar import Dialect, make_grammar
+from etl.readers.csv.header import read_opening
 from etl.readers.csv.parsing import Parser
 from etl.readers.csv.scanning import Scanned, Scanner
 from etl.readers.csv.text import Encoding, Text
@@ -50,19 +51,17 @@ class CsvReader:
         self._block_size = block_size
         self._encoding = Encoding(dialect.encoding)
         self._grammar = make_grammar(dialect)
-        first = self._read_first_record(max_record_bytes)
-        if dialect.header:
-            header, expectation = self._header(first), "the header has"
-            self._begin = Position(0, first.end, first.end_line) if first else Position()
-        else:
-            header, expectation = self._names(names, first), "expected"
-            self._begin = Position()
+        with self._text() as text:
+            opening = read_opening(text, shown, dialect, self._grammar, block_size, max_record_bytes)
+        self._begin = opening.begin
+        header = self._names(names, opening.fields) if opening.names is None else opening.names
+        expectation = "expected" if opening.names is None else "the header has"
         if len(header) > MOST_COLUMNS:
             raise SourceError(
                 f"{shown} has {len(header)} columns, and no table has more than {MOST_COLUMNS}.",
                 "Correct `delimiter` in [load.csv], or the file.",
             )
-        self._parser = Parser(dialect, header, dialect.encoding, expectation)
+        self._parser = Parser(dialect, self._grammar, header, expectation)
         self._scanner = Scanner.make(self._grammar, len(header), max_record_bytes)
 
     @property
@@ -79,7 +78,7 @@ class CsvReader:
         """
         place = self._begin if start == Position() else start
         size = min(FIRST_BLOCK_SIZE, self._block_size)
-        with Text(self._location, self._shown, self._encoding, place.offset) as text:
+        with self._text(place.offset) as text:
             while (scanned := self._next_frames(text, size)) is not None:
                 size = min(2 * size, self._block_size)
                 frames = scanned.frames
@@ -94,6 +93,9 @@ class CsvReader:
                 if len(frames):
                     yield self._batch(frames, place, end, text.consumed())
                 place = end
+
+    def _text(self, offset: int = 0) -> Text:
+        return Text(self._location, self._shown, self._encoding, offset, self._grammar.escapes)
 
     def _next_frames(self, text: Text, size: int) -> Scanned | None:
         """Take the records of the next block of ``size`` bytes off the text; None at its end."""
@@ -110,10 +112,18 @@ class CsvReader:
     def _frames(self, text: Text, size: int) -> Scanned:
         is_final = text.is_complete and text.left <= size
         block = text.data[text.at : text.at + size]
-        frames = frame_well_formed(block, self._grammar, is_final, len(self.schema) == 1)
+        raw = self._raw_of(block, text)
+        frames = frame_well_formed(block, raw, self._grammar, is_final, len(self.schema) == 1)
         if frames is not None and self._has_no_long_record(frames, size):
             return Scanned(self._scanner.decided(frames, is_final and len(frames.text) == len(block)))
         return self._scanner.scan(text, size)
+
+    def _raw_of(self, block: bytes, text: Text) -> bytes:
+        """Return the block with its escapes: the same one, if there are none in it."""
+        if self._grammar.escapes is None:
+            return block
+        raw = text.raw[text.at : text.at + len(block)]
+        return raw if self._grammar.escapes.are_in(raw) else block
 
     def _has_no_long_record(self, frames: Frames, size: int) -> bool:
         most = self._scanner.most_bytes
@@ -128,7 +138,7 @@ class CsvReader:
         lines = frames.lines + place.line
         bad = sorted(parsed.flaws)
         rejects = tuple(
-            self._reject(number, line, parsed.flaws[index], frames.text[begin:behind])
+            self._reject(number, line, parsed.flaws[index], frames.raw[begin:behind])
             for index, number, line, begin, behind in zip(
                 bad,
                 *(values[bad].tolist() for values in (numbers, lines, frames.starts, frames.ends)),
@@ -148,110 +158,21 @@ class CsvReader:
             message += f" (raw is cut off after {len(raw)} bytes)"
         return Reject(record, line, Phase.READ, flaw.reason, message, raw=self._encoding.show(raw))
 
-    def _read_first_record(self, most_bytes: int) -> _FirstRecord | None:
-        """Return the first line that is not blank, with the fields of the record that begins there."""
-        with Text(self._location, self._shown, self._encoding) as text:
-            return _FirstRecord.read(text, self._grammar, self._block_size, most_bytes)
-
-    def _header(self, first: _FirstRecord | None) -> tuple[str, ...]:
-        if first is None:
-            raise SourceError(
-                f"{self._shown} is empty, where line 1 should be a header.",
-                "Give it a header, or set `header = false`.",
-            )
-        if first.is_too_long:
-            raise SourceError(
-                f"The header of {self._shown}, line {first.line}, is longer than max_record_bytes allows.",
-                "Correct the file, or raise max_record_bytes.",
-            )
-        if first.fields is None:
-            raise SourceError(
-                f"The header of {self._shown}, line {first.line}, has a quote that does not enclose a field.",
-                "Correct the header, or set `quote` and `delimiter` in [load.csv].",
-            )
-        names = self._decoded(first.fields, first.line)
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise SourceError(
-                f"The header of {self._shown}, line {first.line}, repeats {', '.join(map(repr, repeated))}.",
-                "Give every column a name of its own.",
-            )
-        return names
-
-    def _decoded(self, fields: tuple[bytes, ...], line: int) -> tuple[str, ...]:
-        try:
-            if not any(b"\0" in field for field in fields):
-                return tuple(field.decode() for field in fields)
-        except UnicodeDecodeError:
-            pass
-        raise SourceError(
-            f"The header of {self._shown}, line {line}, has bytes that are no text.",
-            "Set `encoding` in [load.csv] to the encoding of the file.",
-        )
-
-    def _names(self, names: tuple[str, ...] | None, first: _FirstRecord | None) -> tuple[str, ...]:
-        fields = first.fields if first else None
+    def _names(self, names: tuple[str, ...] | None, fields: int | None) -> tuple[str, ...]:
+        """Return the names of a file without a header whose first record has so many fields."""
         if names is None and fields is None:
             raise SourceError(
                 f"The number of columns of {self._shown} cannot be told from its first record.",
                 "Name the columns in the config, or correct the file.",
             )
         if names is None:
-            return tuple(f"f{number}" for number in range(1, len(fields or ()) + 1))
-        if fields is not None and len(fields) != len(names):
+            return tuple(f"f{number}" for number in range(1, (fields or 0) + 1))
+        if fields is not None and fields != len(names):
             raise SourceError(
-                f"The first record of {self._shown} has {len(fields)} fields, but {len(names)} are named.",
+                f"The first record of {self._shown} has {fields} fields, but {len(names)} are named.",
                 "Name as many columns as the file has, or correct `delimiter`.",
             )
         return names
-
-
-@dataclass(frozen=True, slots=True)
-class _FirstRecord:
-    """The first record: its line, its end, and its fields, which are None when it is not well-formed."""
-
-    line: int
-    end: int
-    end_line: int
-    fields: tuple[bytes, ...] | None
-    is_too_long: bool = False
-
-    @classmethod
-    def read(cls, text: Text, grammar: Grammar, size: int, most_bytes: int) -> _FirstRecord | None:
-        offset, line = _pass_blank_lines(text, size)
-        found = None
-        while text.left:
-            found = grammar.record.match(text.data, text.at, text.at + most_bytes + 1)
-            if text.is_complete or text.left > most_bytes or (found and found.end() < len(text.data)):
-                break
-            size *= 2
-            text.fill(size)
-        if not text.left:
-            return None
-        if found is None or found.end() - text.at > most_bytes:
-            return cls(line, 0, line, None, is_too_long=found is not None)
-        return cls(
-            line,
-            offset + len(found[0]),
-            line + count_line_ends(found[0]),
-            tuple(grammar.split(found[0])),
-        )
-
-
-def _pass_blank_lines(text: Text, size: int) -> tuple[int, int]:
-    """Go to the first line that is not blank: how many bytes lie before it, and its number."""
-    offset, line = 0, 1
-    while True:
-        text.fill(size)
-        end = end_of(BLANK_LINES, text.data, text.at)
-        blank = text.data[text.at : end]
-        is_last = end < len(text.data) or text.is_complete
-        if not is_last and blank.endswith(b"\r"):
-            blank = blank[:-1]
-        text.at += len(blank)
-        offset, line = offset + len(blank), line + count_line_ends(blank)
-        if is_last:
-            return offset, line
 
 
 def _cut_off(text: bytes, size: int) -> bytes:

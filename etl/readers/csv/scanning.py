@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from etl.readers.csv.framing import MOST_RECORDS, Flaw, Frames, find_breaks, make_frames
-from etl.readers.csv.grammar import BLANK_LINES, CR, LF, LINE_END, Grammar, count_line_ends, end_of
+from etl.readers.csv.grammar import CR, LF, LINE_END, Grammar, count_line_ends, end_of
 from etl.readers.csv.lookahead import Incomplete, Lookahead
 from etl.readers.csv.text import Text
 from etl.records import Reason
@@ -52,14 +52,16 @@ class Scanner:
     most_bytes: int
     expected: re.Pattern[bytes]
     no_records: re.Pattern[bytes]
+    gap: re.Pattern[bytes]
 
     @classmethod
     def make(cls, grammar: Grammar, fields: int, most_bytes: int) -> Scanner:
-        return cls(grammar, fields, most_bytes, grammar.record_of(fields), grammar.lines_without(fields))
+        no_records, gap = grammar.lines_without(fields), grammar.gap_of(fields)
+        return cls(grammar, fields, most_bytes, grammar.record_of(fields), no_records, gap)
 
     def scan(self, text: Text, size: int) -> Scanned:
         """Return the records that begin in the next ``size`` bytes, as far as they can be decided."""
-        return _Scan(self, text.data, text.is_complete).run(text.at, text.at + size)
+        return _Scan(self, text).run(text.at, text.at + size)
 
     def decided(self, frames: Frames, is_last: bool) -> Frames:
         """Return the frames without the records at their end to which the next line may turn out to belong.
@@ -83,8 +85,11 @@ class Scanner:
 
     @property
     def joins(self) -> bool:
-        """Whether a line may belong to a record before it: not without quotes, nor where any line is a record."""
-        return bool(self.grammar.quote) and self.fields > 1
+        """Whether a line may belong to a record before it: not without quotes, nor where any line is a record.
+
+        Nor where a quote may be anywhere in a field: then it says nothing of the lines around it.
+        """
+        return bool(self.grammar.quote) and self.fields > 1 and self.grammar.strict_quotes
 
     def is_expected(self, text: bytes, start: int, end: int) -> bool:
         """Say whether the well-formed record at ``start`` has the expected fields."""
@@ -107,8 +112,7 @@ class Scanner:
             # A CR stays: with an LF behind it, it is one line end.
             is_split = end == len(text.data) and not text.is_complete and text.data.endswith(b"\r")
             end -= is_split
-            passed += end - text.at
-            lines += found is not None and not is_split
+            passed, lines = passed + end - text.at, lines + count_line_ends(text.raw[text.at : end])
             text.at = end
             if text.is_complete and not text.left:
                 return passed, lines
@@ -118,7 +122,7 @@ class Scanner:
                 end = end_of(self.no_records, text.data, text.at)
                 if end == text.at:
                     continue
-                lines += count_line_ends(text.data[text.at : end])
+                lines += count_line_ends(text.raw[text.at : end])
                 passed += end - text.at
                 text.at = end
                 if self._record_begins(text, size):
@@ -127,7 +131,7 @@ class Scanner:
     def _record_begins(self, text: Text, size: int) -> bool:
         while True:
             try:
-                return _Scan(self, text.data, text.is_complete).record_begins(text.at)
+                return _Scan(self, text).record_begins(text.at)
             except Incomplete:
                 size *= 2
                 text.fill(size)
@@ -144,15 +148,16 @@ class _Tail:
 class _Scan:
     """One pass over one window of text."""
 
-    def __init__(self, scanner: Scanner, data: bytes, is_complete: bool) -> None:
+    def __init__(self, scanner: Scanner, text: Text) -> None:
         self._scanner = scanner
         self._grammar = scanner.grammar
         self._fields = scanner.fields
         self._most_bytes = scanner.most_bytes
         self._expected = scanner.expected
-        self._data = data
-        self._is_complete = is_complete
-        self._ahead = Lookahead(scanner.grammar, data, is_complete)
+        self._data = text.data
+        self._raw = text.raw
+        self._is_complete = text.is_complete
+        self._ahead = Lookahead(scanner.grammar, text.data, text.is_complete)
 
     def run(self, start: int, stop: int) -> Scanned:
         starts: list[int] = []
@@ -169,7 +174,7 @@ class _Scan:
                         place, flaw = starts[first], _OPENED_NOT
                         del starts[first:], ends[first:]
                     flaws[len(starts)] = flaw
-                if not self._is_blank(place):
+                if not self._is_in_gap(place):
                     starts.append(place)
                     ends.append(end)
                 place = end
@@ -186,18 +191,35 @@ class _Scan:
 
     def _frames(self, start: int, end: int, starts: list[int], ends: list[int], flaws: dict[int, Flaw]) -> Frames:
         text = self._data[start:end]
-        breaks = find_breaks(text, is_final=True)
-        return make_frames(text, np.array(starts, np.int64) - start, np.array(ends, np.int64) - start, breaks, flaws)
+        raw = text if self._raw is self._data else self._raw[start:end]
+        breaks = find_breaks(raw, is_final=True)
+        return make_frames(
+            text, raw, np.array(starts, np.int64) - start, np.array(ends, np.int64) - start, breaks, flaws
+        )
 
     def _before_line_end(self, place: int) -> int:
         """Return ``place``, or the one before when it would part a CR LF."""
-        return place - 1 if self._data[place - 1] == CR else place
+        return place - 1 if self._raw[place - 1] == CR else place
 
-    def _is_blank(self, place: int) -> bool:
-        return self._fields > 1 and self._data[place] in (LF, CR)
+    def _is_in_gap(self, place: int) -> bool:
+        """Whether the line there is none of a record: it is blank, or a comment."""
+        return (self._fields > 1 and self._data[place] in (LF, CR)) or self._is_comment(place)
+
+    def _is_comment(self, place: int) -> bool:
+        return self._grammar.comment != b"" and self._raw.startswith(self._grammar.comment, place)
+
+    def _comment_end(self, place: int) -> int:
+        limit = place + self._most_bytes + 1
+        found = LINE_END.search(self._raw, place, limit)
+        end = self._ahead.settled(found.end() if found else min(limit, len(self._raw)))
+        if end >= limit:
+            raise _TooLong(within_quotes=False)
+        return end
 
     def _next_record(self, place: int) -> tuple[int, Flaw | None]:
         """Return where the record that begins at ``place`` ends, and its flaw if its quotes are not sound."""
+        if self._is_comment(place):
+            return self._comment_end(place), None
         found = self._grammar.record.match(self._data, place, place + self._most_bytes + 1)
         if found is None:
             return self._end_of_bad_record(place)
@@ -271,8 +293,8 @@ class _Scan:
 
     def record_begins(self, place: int) -> bool:
         """Say whether a well-formed record with the expected fields begins there, or nothing follows."""
-        if self._ahead.settled(place) < len(self._data) and self._is_blank(place):
-            place = end_of(BLANK_LINES, self._data, place, place + self._most_bytes + 1)
+        if self._ahead.settled(place) < len(self._data) and self._is_in_gap(place):
+            place = end_of(self._scanner.gap, self._raw, place, place + self._most_bytes + 1)
         if self._ahead.settled(place) == len(self._data):
             return True
         limit = place + self._most_bytes + 1
@@ -293,7 +315,7 @@ class _Scan:
     def _end_on_line(self, place: int, field: int, flaw_at: int) -> int:
         line_end = self._line_end(flaw_at, place)
         is_one = not self._opens(field) and self._closes(flaw_at) and not self._has_quote(flaw_at + 1, line_end)
-        if is_one or self.record_begins(line_end):
+        if is_one or not self._grammar.strict_quotes or self.record_begins(line_end):
             return line_end
         limit = place + self._most_bytes + 1
         plain_end = end_of(self._grammar.plain, self._data, field, limit)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from etl.errors import ConfigError
+from etl.readers.csv.escapes import Escapes
 from etl.readers.files import open_decompressed
 
 BOM = codecs.BOM_UTF8
@@ -61,13 +62,17 @@ class Encoding:
 class Text:
     """A window on a file's text: ``data[at:]`` is what has been read and not been passed yet.
 
-    ``is_complete`` says that nothing follows ``data``. Offsets count the bytes of the text as UTF-8 without
-    its BOM.
+    In ``data`` escapes are masked, if there are any; ``raw`` has the text as it is, of the same length. ``is_complete``
+    says that nothing follows. Offsets count the bytes of the text as UTF-8 without its BOM.
     """
 
-    def __init__(self, location: Path, shown: str, encoding: Encoding, offset: int = 0) -> None:
-        self.data = b""
+    def __init__(
+        self, location: Path, shown: str, encoding: Encoding, offset: int = 0, escapes: Escapes | None = None
+    ) -> None:
+        self.data = self.raw = b""
         self.at = 0
+        self._escapes = escapes
+        self._held = b""  # an escape at the end of what was read: what follows decides
         self.is_complete = False
         self._file = open_decompressed(location, shown)
         self._decoder = None if encoding.is_utf8 else encoding.decoder()
@@ -80,10 +85,10 @@ class Text:
             raise
 
     def _go_to(self, offset: int) -> None:
-        missing = self._bom_size + offset - len(self.data)
+        missing = self._bom_size + offset - len(self.data) - len(self._held)
         if missing > 0 and self._decoder is None:
             self._file.skip(missing)
-            self.data, self.at = b"", 0
+            self.data, self.raw, self._held, self.at = b"", b"", b"", 0
             return
         self.at = self._bom_size
         self.fill(min(offset, 1 << 20))
@@ -101,13 +106,27 @@ class Text:
         """Read on until ``size`` bytes are left in the window, or the text is complete."""
         if self.left >= size or self.is_complete:
             return
-        pieces = [self.data[self.at :]]
+        pieces: list[bytes] = []
         missing = size - self.left
         while missing > 0 and not self.is_complete:
-            piece = self._read(missing)
+            piece = self._whole(self._read(missing))
             pieces.append(piece)
             missing -= len(piece)
-        self.data, self.at = b"".join(pieces), 0
+        if self._escapes is None:
+            self.data = self.raw = b"".join([self.data[self.at :], *pieces])
+        else:
+            raw = b"".join(pieces)
+            self.data, self.raw = self.data[self.at :] + self._escapes.mask(raw), self.raw[self.at :] + raw
+        self.at = 0
+
+    def _whole(self, piece: bytes) -> bytes:
+        """Put what was held before a piece, and hold back an escape at its end."""
+        if self._escapes is None:
+            return piece
+        piece = self._held + piece
+        end = len(piece) if self.is_complete else self._escapes.complete_part(piece)
+        self._held = piece[end:]
+        return piece[:end]
 
     def _read(self, size: int) -> bytes:
         stored = self._file.read(size)
@@ -121,7 +140,7 @@ class Text:
 
         Exact for a plain UTF-8 file; elsewhere what has been read ahead is counted too.
         """
-        ahead = self.left if self._is_plain else 0
+        ahead = self.left + len(self._held) if self._is_plain else 0
         return self._file.stored - ahead
 
     @property
