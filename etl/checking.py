@@ -125,9 +125,7 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
 
 
 def _fed_by(plan: LoadPlan, column: Column) -> str | None:
-    mapped = {feed.name: feed for source in plan.sources[:1] for feed in source.mapping.columns}
-    feed = mapped.get(column.name)
-    if feed is None:
+    if column.name not in plan.feeds:
         return None
     entry = plan.load.columns.get(column.name)
     if entry is not None and entry.value is not None:
@@ -157,9 +155,10 @@ def _constraints(target: Target) -> Iterator[str]:
 
 
 def _warnings(plan: LoadPlan) -> Iterator[str]:
-    mapped = {feed.name for source in plan.sources[:1] for feed in source.mapping.columns}
+    if not plan.feeds:  # no source has a record
+        return
     for column in plan.target.columns:
-        if column.name not in mapped and not (column.nullable or column.has_default or column.is_generated):
+        if column.name not in plan.feeds and not (column.nullable or column.has_default or column.is_generated):
             yield f"{column.name} is NOT NULL, has no default, and no source column feeds it: every row will be refused"
 
 

@@ -34,7 +34,7 @@ from etl.errors import ConfigError
 from etl.showing import shown_argument, without_passwords
 
 Method = Literal["auto", "copy", "bulk", "row"]
-Format = Literal["csv", "parquet"]
+Format = Literal["csv", "jsonl", "parquet", "arrow"]
 Constant = bool | int | float | dt.datetime | dt.date | dt.time | str
 
 RECORD_BYTES = 16_000_000  # of a record, at most, unless the config says otherwise

@@ -17,7 +17,7 @@ from sqlalchemy import Connection
 from etl.config import Format, Job, Load, Method
 from etl.database import Target, find_targets, in_foreign_key_order
 from etl.errors import ConfigError, SourceError
-from etl.mapping import Plan, plan_mapping
+from etl.mapping import FromConstant, FromSource, Plan, plan_mapping
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
 from etl.writers import Choice, choose_writer
 
@@ -31,6 +31,11 @@ class SourcePlan:
     schema: pa.Schema
     mapping: Plan
 
+    @property
+    def has_columns(self) -> bool:
+        """False for JSON lines without a record, whose columns nobody knows."""
+        return bool(self.schema.names)
+
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
@@ -40,6 +45,12 @@ class LoadPlan:
     target: Target
     choice: Choice
     sources: tuple[SourcePlan, ...]
+
+    @property
+    def feeds(self) -> dict[str, FromSource | FromConstant]:
+        """What feeds the target columns, by their names: that of the first source that has columns."""
+        with_columns = [source for source in self.sources if source.has_columns]
+        return {feed.name: feed for source in with_columns[:1] for feed in source.mapping.columns}
 
     @property
     def size(self) -> int:
@@ -86,13 +97,16 @@ def planned(
 
 def _plan(load: Load, target: Target, sources: Sequence[Source], method: Method | None) -> LoadPlan:
     planned_sources = tuple(_plan_source(load, target, source) for source in sources)
-    given = set.intersection(*({column.name for column in source.mapping.columns} for source in planned_sources))
+    fed = [{feed.name for feed in source.mapping.columns} for source in planned_sources if source.has_columns]
+    given = set.intersection(*fed) if fed else set()
     return LoadPlan(load, target, choose_writer(target, method or load.method, given), planned_sources)
 
 
 def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
     format_ = load.format or format_of(source.location if source.path != "-" else "standard input")
     schema = open_reader(source, load, format_).schema
+    if format_ == "jsonl" and not schema.names:  # the file of a day on which nothing happened
+        return SourcePlan(source, format_, schema, Plan(()))
     try:
         return SourcePlan(source, format_, schema, plan_mapping(schema, target.columns, load))
     except SourceError as error:

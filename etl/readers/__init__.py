@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pyarrow as pa
+
 from etl.config import Format, Load
 from etl.readers.csv import CsvReader
 from etl.readers.files import Source, Sources, Stamp, find_sources, format_of, stamp
@@ -31,10 +33,21 @@ __all__ = [
 _BY_PLACE = re.compile(r"f[1-9][0-9]*")
 
 
-def open_reader(source: Source, load: Load, format_: Format) -> Reader:
-    """The reader of a source, opened: its header or footer has been read. Raises SourceError."""
+def open_reader(source: Source, load: Load, format_: Format, known: pa.Schema | None = None) -> Reader:
+    """The reader of a source, opened: its header or footer has been read. Raises SourceError.
+
+    ``known`` is the schema that was found before: believed where finding it takes reading all of the source.
+    """
+    if format_ == "jsonl":
+        from etl.readers.jsonl import JsonLinesReader  # each format brings a library that the others have no use for
+
+        return JsonLinesReader(source.location, source.path, load.max_record_bytes, known)
+    if format_ == "arrow":
+        from etl.readers.arrow import ArrowReader
+
+        return ArrowReader(source.location, source.path, load.max_record_bytes)
     if format_ == "parquet":
-        from etl.readers.parquet import ParquetReader  # a CSV file has no use for what it brings
+        from etl.readers.parquet import ParquetReader
 
         return ParquetReader(source.location, source.path, load.max_record_bytes)
     return CsvReader(source.location, source.path, load.csv, names=_names(load), max_record_bytes=load.max_record_bytes)

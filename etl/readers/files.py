@@ -15,21 +15,27 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import IO, Self
 
 import pyarrow as pa
 
+from etl.config import Format
 from etl.errors import ConfigError, SourceError
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
-SUFFIXES = (".csv", ".tsv", ".parquet")
-_FORMATS: dict[str, Literal["csv", "parquet"]] = {
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".ipc")
+_FORMATS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "csv",
     ".txt": "csv",
     ".dat": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
 }
 _HASHED_AT_ONCE = 16 << 20  # bytes; the GIL, which another thread may hold, has to be taken back after each block
 _DIGITS = re.compile(r"(\d+)")
@@ -219,7 +225,7 @@ def _stamp(location: Path) -> Stamp:
     return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def format_of(path: str | Path) -> Literal["csv", "parquet"]:
+def format_of(path: str | Path) -> Format:
     """Return the format that a path's suffix names, looked up through .gz, .zst, .bz2 and .lz4.
 
     Raises ConfigError when the suffix says nothing.
@@ -231,7 +237,7 @@ def format_of(path: str | Path) -> Literal["csv", "parquet"]:
         return _FORMATS[suffixes[-1]]
     raise ConfigError(
         f"The name of {str(path)!r} does not say what format it has.",
-        'Set `format = "csv"` or `format = "parquet"` in its [[load]].',
+        'Set `format = "csv"`, "jsonl", "parquet" or "arrow" in its [[load]].',
     )
 
 
@@ -241,7 +247,7 @@ class OpenedFile:
     def __init__(self, file: FileIO, shown: str, compression: str | None) -> None:
         self._file = file
         self._shown = shown
-        self._stream = pa.CompressedInputStream(file, compression) if compression else file
+        self.stream = pa.CompressedInputStream(file, compression) if compression else file
         self.is_compressed = compression is not None
 
     @property
@@ -253,7 +259,7 @@ class OpenedFile:
         """Return ``size`` bytes, fewer only at the end. Raises SourceError, also for a cut off stream."""
         pieces: list[bytes] = []
         with reading(self._shown):
-            while size > 0 and (piece := self._stream.read(size)):
+            while size > 0 and (piece := self.stream.read(size)):
                 pieces.append(piece)
                 size -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
