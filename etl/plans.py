@@ -103,7 +103,7 @@ def _plan(load: Load, target: Target, sources: Sequence[Source], method: Method 
 
 
 def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
-    format_ = load.format or format_of(source.location if source.path != "-" else "standard input")
+    format_ = load.format or format_of(source.path if source.path != "-" else "standard input")
     schema = open_reader(source, load, format_).schema
     if format_ == "jsonl" and not schema.names:  # the file of a day on which nothing happened
         return SourcePlan(source, format_, schema, Plan(()))

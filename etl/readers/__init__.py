@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pyarrow as pa
 
 from etl.config import Format, Load
+from etl.errors import SourceError
+from etl.readers.archives import Member
 from etl.readers.csv import CsvReader
 from etl.readers.files import Source, Sources, Stamp, find_sources, format_of, stamp
 from etl.readers.fingerprints import Fingerprints
@@ -45,12 +48,22 @@ def open_reader(source: Source, load: Load, format_: Format, known: pa.Schema | 
     if format_ == "arrow":
         from etl.readers.arrow import ArrowReader
 
-        return ArrowReader(source.location, source.path, load.max_record_bytes)
+        return ArrowReader(_on_disk(source), source.path, load.max_record_bytes)
     if format_ == "parquet":
         from etl.readers.parquet import ParquetReader
 
-        return ParquetReader(source.location, source.path, load.max_record_bytes)
+        return ParquetReader(_on_disk(source), source.path, load.max_record_bytes)
     return CsvReader(source.location, source.path, load.csv, names=_names(load), max_record_bytes=load.max_record_bytes)
+
+
+def _on_disk(source: Source) -> Path:
+    """Where a source is that is not read from start to end: a member of an archive has been copied, by its suffix."""
+    if isinstance(source.location, Member):
+        raise SourceError(
+            f"{source.path} does not say by its suffix that it has to be unpacked before it is read.",
+            "Give it a suffix such as .parquet or .arrow, or unpack it.",
+        )
+    return source.location
 
 
 def _names(load: Load) -> tuple[str, ...] | None:

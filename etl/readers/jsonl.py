@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -20,6 +19,7 @@ import pyarrow as pa
 from etl.config import RECORD_BYTES
 from etl.errors import SourceError
 from etl.json_cells import JSON_CELL, json_cells
+from etl.readers.files import Location
 from etl.readers.lines import BLOCK_SIZE, Lines, read_lines
 from etl.records import Phase, Position, Reason, RecordBatch, Reject
 
@@ -44,7 +44,7 @@ class JsonLinesReader:
 
     def __init__(
         self,
-        location: Path,
+        location: Location,
         shown: str,
         max_record_bytes: int = RECORD_BYTES,
         known: pa.Schema | None = None,

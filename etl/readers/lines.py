@@ -5,9 +5,8 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from etl.readers.files import OpenedFile, open_decompressed
+from etl.readers.files import Location, OpenedFile, open_decompressed
 from etl.records import Position
 
 BLOCK_SIZE = 1 << 20
@@ -29,7 +28,7 @@ class Lines:
 
 
 def read_lines(
-    location: Path, shown: str, start: Position, most_bytes: int, block_size: int = BLOCK_SIZE
+    location: Location, shown: str, start: Position, most_bytes: int, block_size: int = BLOCK_SIZE
 ) -> Iterator[Lines]:
     """Yield the lines behind ``start``, whose offset does not count a byte order mark. Raises SourceError.
 

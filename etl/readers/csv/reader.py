@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +15,7 @@ from etl.readers.csv.grammar import BLANK_LINES, Dialect, Grammar, count_line_en
 from etl.readers.csv.parsing import Parser
 from etl.readers.csv.scanning import Scanned, Scanner
 from etl.readers.csv.text import Encoding, Text
+from etl.readers.files import Location
 from etl.records import Phase, Position, RecordBatch, Reject
 
 BLOCK_SIZE = 8 << 20
@@ -37,7 +37,7 @@ class CsvReader:
 
     def __init__(
         self,
-        source_path: Path,
+        source_path: Location,
         shown: str,
         dialect: Dialect,
         *,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import codecs
 import re
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from etl.errors import ConfigError
-from etl.readers.files import open_decompressed
+from etl.readers.files import Location, open_decompressed
 
 BOM = codecs.BOM_UTF8
 _UTF8_NAMES = ("utf-8", "utf-8-sig")
@@ -65,7 +64,7 @@ class Text:
     its BOM.
     """
 
-    def __init__(self, location: Path, shown: str, encoding: Encoding, offset: int = 0) -> None:
+    def __init__(self, location: Location, shown: str, encoding: Encoding, offset: int = 0) -> None:
         self.data = b""
         self.at = 0
         self.is_complete = False
