@@ -138,9 +138,7 @@ def _made_columns(connection: Connection, plan: LoadPlan) -> Iterator[ColumnRepo
 
 
 def _fed_by(plan: LoadPlan, column: Column) -> str | None:
-    mapped = {feed.name: feed for source in plan.sources[:1] for feed in source.mapping.columns}
-    feed = mapped.get(column.name)
-    if feed is None:
+    if column.name not in plan.feeds:
         return None
     entry = plan.load.columns.get(column.name)
     if entry is not None and entry.value is not None:
@@ -170,11 +168,12 @@ def _constraints(target: Target) -> Iterator[str]:
 
 
 def _warnings(plan: LoadPlan) -> Iterator[str]:
-    mapped = {feed.name for source in plan.sources[:1] for feed in source.mapping.columns}
     if plan.making is not None and plan.making.existing is None and not plan.making.key:
         yield "the table is made without a key: nothing keeps a record that comes twice from being written twice"
+    if not plan.feeds:  # no source has a record
+        return
     for column in plan.target.columns:
-        if column.name not in mapped and not (column.nullable or column.has_default or column.is_generated):
+        if column.name not in plan.feeds and not (column.nullable or column.has_default or column.is_generated):
             yield f"{column.name} is NOT NULL, has no default, and no source column feeds it: every row will be refused"
 
 

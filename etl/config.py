@@ -37,7 +37,7 @@ from etl.errors import ConfigError
 from etl.showing import shown_argument, without_passwords
 
 Method = Literal["auto", "copy", "bulk", "row"]
-Format = Literal["csv", "parquet"]
+Format = Literal["csv", "jsonl", "parquet", "arrow"]
 Constant = bool | int | float | dt.datetime | dt.date | dt.time | str
 
 RECORD_BYTES = 16_000_000  # of a record, at most, unless the config says otherwise
@@ -153,7 +153,7 @@ class Csv(_Model):
     header: Annotated[
         bool | int | tuple[int, ...], BeforeValidator(_parse_header, json_schema_input_type=_HeaderAsWritten)
     ] = Field(
-        True,
+        default=True,
         description="`false`: the names come from `[load.columns]`, in its order, or are `f1`, `f2`, …; a number: the "
         "line of the file that is the header, the lines before it are skipped; a list: these lines, their names "
         "[put together](csv.md#header)",
@@ -170,49 +170,51 @@ class Csv(_Model):
         examples=[["", "NULL"]],
     )
     escape: str = Field(
-        "",
+        default="",
         description="one ASCII character: a quote, delimiter, line end or escape behind it is data, in quotes and "
         "outside of them. [Before anything else](csv.md#escapes) it costs the record; with `null = ['\\N']` a field "
         "`\\N` is NULL",
         examples=["\\"],
     )
     doubled_quotes: bool = Field(
-        True,
+        default=True,
         description="`false`: a doubled quote in quotes is no quote, and costs the record; for files that write "
         "`escape` before it",
         examples=[False],
     )
     strict_quotes: bool = Field(
-        True,
+        default=True,
         description='`false`: a quote in a field that does not begin with one is data, as in `5" pipe`. Text behind a '
         "closing quote is refused either way",
         examples=[False],
     )
     comment: str = Field(
-        "", description="lines that begin with this text are no records; inside quotes they are data", examples=["#"]
+        default="",
+        description="lines that begin with this text are no records; inside quotes they are data",
+        examples=["#"],
     )
     skip_lines: Annotated[int, BeforeValidator(_parse_skip_lines, json_schema_input_type=_LinesAsWritten)] = Field(
-        0,
+        default=0,
         description="so many lines at the start of the file are not looked at, whatever is in them; the header, if "
         "there is one, is the first line behind them that is neither blank nor a comment",
         examples=[2],
     )
     decimal: Literal[".", ","] = Field(
-        ".", description="the decimal point of numbers, for target columns that are numbers", examples=[","]
+        default=".", description="the decimal point of numbers, for target columns that are numbers", examples=[","]
     )
     thousands: str = Field(
-        "",
+        default="",
         description="one character between groups of three digits, for target columns that are numbers; a number "
         "may have all of them or none, and is [refused](csv.md#numbers-and-words) where one is at another place",
         examples=["'"],
     )
     true_words: Strings = Field(
-        (),
+        default=(),
         description="texts that mean true, for target columns that are booleans, as they are written; given together "
         "with `false_words`, and then no other words count. Default: PostgreSQL's, in [types](types.md)",
         examples=[["1"]],
     )
-    false_words: Strings = Field((), description="the same for false", examples=[["0"]])
+    false_words: Strings = Field(default=(), description="the same for false", examples=[["0"]])
 
     @field_validator("delimiter")
     @classmethod

@@ -20,7 +20,7 @@ from etl.config import Format, Job, Load, Method
 from etl.database import Making, MissingFile, Target, find_targets, in_foreign_key_order, make
 from etl.errors import ConfigError, SourceError
 from etl.makings import find_makings
-from etl.mapping import USUAL, Plan, Spelling, plan_mapping
+from etl.mapping import USUAL, FromConstant, FromSource, Plan, Spelling, plan_mapping
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
 from etl.records import Reader
 from etl.writers import Choice, choose_writer
@@ -37,6 +37,11 @@ class SourcePlan:
     schema: pa.Schema
     mapping: Plan
 
+    @property
+    def has_columns(self) -> bool:
+        """False for JSON lines without a record, whose columns nobody knows."""
+        return bool(self.schema.names)
+
 
 @dataclass(frozen=True, slots=True)
 class LoadPlan:
@@ -50,6 +55,12 @@ class LoadPlan:
     choice: Choice
     sources: tuple[SourcePlan, ...]
     making: Making | None = None
+
+    @property
+    def feeds(self) -> dict[str, FromSource | FromConstant]:
+        """What feeds the target columns, by their names: that of the first source that has columns."""
+        with_columns = [source for source in self.sources if source.has_columns]
+        return {feed.name: feed for source in with_columns[:1] for feed in source.mapping.columns}
 
     @property
     def size(self) -> int:
@@ -137,11 +148,12 @@ def _plan(
 
 def _given(sources: Sequence[SourcePlan]) -> set[str]:
     """The columns that every source gives."""
-    return set.intersection(*({column.name for column in source.mapping.columns} for source in sources))
+    fed = [{feed.name for feed in source.mapping.columns} for source in sources if source.has_columns]
+    return set.intersection(*fed) if fed else set()
 
 
 def _opened(load: Load, source: Source) -> tuple[Format, Reader]:
-    format_ = load.format or format_of(source.location if source.path != "-" else "standard input")
+    format_ = load.format or format_of(source.path if source.path != "-" else "standard input")
     return format_, open_reader(source, load, format_)
 
 
@@ -156,6 +168,8 @@ def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
 
 
 def _mapping(load: Load, target: Target, schema: pa.Schema, format_: Format) -> Plan:
+    if format_ == "jsonl" and not schema.names:  # the file of a day on which nothing happened
+        return Plan(())
     return plan_mapping(schema, target.columns, load, _spelling(load, format_))
 
 

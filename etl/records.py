@@ -55,6 +55,7 @@ class Reason(enum.StrEnum):
     ENCODING = "encoding"
     QUOTE = "quote"
     ESCAPE = "escape"
+    SYNTAX = "syntax"  # a line that is no JSON object
 
 
 class Kind(enum.Enum):
@@ -114,7 +115,8 @@ class Column:
 class Position:
     """How far a source has been read: ``record`` records, ``offset`` bytes of its decoded text, up to ``line``.
 
-    ``offset`` and ``line`` (the physical line that comes next, from 1) are for CSV; Parquet needs the record alone.
+    ``offset`` and ``line`` (the physical line that comes next, from 1) are for CSV and JSON lines; Parquet and Arrow
+    need the record alone.
     """
 
     record: int = 0
@@ -146,11 +148,12 @@ class Reject:
 class RecordBatch:
     """A bounded number of records of one source.
 
-    ``columns`` holds the records that could be split into fields, one row each: strings for CSV, the file's own
-    types for Parquet. ``numbers`` and ``lines`` give for each of these rows the record's number and physical line
-    (``lines`` is None for Parquet). ``rejects`` are the records that could not be read. ``end`` is the position
-    behind the last record, ``consumed`` the bytes of the file (as stored, so compressed ones) read by then.
-    ``offsets`` holds for CSV where each record begins, the rejects among them, as ``Position.offset`` counts.
+    ``columns`` holds the records that could be split into fields, one row each: strings for CSV, JSON cells for JSON
+    lines, the file's own types for Parquet and Arrow. ``numbers`` and ``lines`` give for each of these rows the
+    record's number and physical line (``lines`` is None for Parquet and Arrow). ``rejects`` are the records that could
+    not be read. ``end`` is the position behind the last record, ``consumed`` the bytes of the file (as stored, so
+    compressed ones) read by then. ``offsets`` holds for files of lines where each record begins, the rejects among
+    them, as ``Position.offset`` counts.
     """
 
     columns: pa.RecordBatch
@@ -402,7 +405,7 @@ class Reader(Protocol):
 
     @property
     def schema(self) -> pa.Schema:
-        """Names and Arrow types of the source's columns, in file order; every column of a CSV is a string."""
+        """Names and Arrow types of the source's columns, in file order: strings for CSV, JSON cells for JSON lines."""
 
     def batches(self, start: Position, columns: Sequence[str]) -> Iterator[RecordBatch]:
         """Yield the record batches behind ``start``, in order.

@@ -336,7 +336,7 @@ class RunInProgress:
         """The record batches behind the checkpoint, as large as the writer wants them, cut where a transaction will be
         full or the limit is reached."""
         source = planned_source.source
-        reader = open_reader(source, plan.load, planned_source.format)
+        reader = open_reader(source, plan.load, planned_source.format, planned_source.schema)
         if not reader.schema.equals(planned_source.schema):
             raise SourceChanged(
                 f"{source.path} has other columns than when the run began; the open transaction was rolled back.",

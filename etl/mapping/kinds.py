@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.types as types
 
 from etl.errors import ConfigError, TargetMismatch
+from etl.json_cells import are_json_cells
 from etl.mapping.conversion import Conversion, Converted, TextConversion, then
 from etl.mapping.documents import json_documents
 from etl.mapping.formats import format_conversion
@@ -30,6 +31,7 @@ from etl.mapping.typed import (
     plain_type,
     why_not,
 )
+from etl.mapping.unquoting import texts_of_json
 from etl.records import ColumnType, Kind
 
 
@@ -41,6 +43,8 @@ def choose_conversion(
     Raises TargetMismatch if no cell of the type can be stored, ConfigError if ``format_`` cannot be used.
     Neither message names the column: who calls knows it.
     """
+    if are_json_cells(source):
+        return partial(_convert_json, target=target, by_text=conversion_of_texts(target, format_))
     plain = plain_type(source)
     why = why_not(plain, target)
     if why is not None:
@@ -66,6 +70,10 @@ def _convert_plain(array: pa.Array, conversion: Conversion) -> Converted:
 
 def _convert_by_text(array: pa.Array, by_text: TextConversion) -> Converted:
     return then(canonical_texts(array), by_text)
+
+
+def _convert_json(cells: pa.Array, target: ColumnType, by_text: TextConversion) -> Converted:
+    return by_text(cells.storage) if target.kind is Kind.JSON else then(texts_of_json(cells), by_text)
 
 
 def conversion_of_texts(target: ColumnType, format_: str | None = None, spelling: Spelling = USUAL) -> TextConversion:

@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import types
 
+from etl.json_cells import are_json_cells
 from etl.mapping.conversion import Converted, Refused
 from etl.mapping.documents import json_document
 from etl.mapping.plan import Plan
 from etl.mapping.typed import canonical_texts, is_document, plain_array
+from etl.mapping.unquoting import shown_texts
 from etl.records import Phase, RecordBatch, Reject, Rows
 
 
@@ -100,7 +102,7 @@ def source_texts(column: pa.Array) -> list[str | None]:
     Bytes that are no text, and NUL, are written as ``\\xNN``; a cell that has no text is written as its bare
     number.
     """
-    plain = plain_array(column)
+    plain = shown_texts(column) if are_json_cells(column.type) else plain_array(column)
     if types.is_string(plain.type) or types.is_binary(plain.type) or types.is_fixed_size_binary(plain.type):
         return [None if cell is None else _shown(cell) for cell in plain.cast(pa.binary()).to_pylist()]
     if is_document(plain.type):

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+import pyarrow as pa
 
 from etl.config import Format, Load
+from etl.errors import SourceError
+from etl.readers.archives import Member
 from etl.readers.csv import CsvReader
 from etl.readers.files import Source, Sources, Stamp, find_sources, format_of, open_decompressed, stamp
 from etl.readers.fingerprints import Fingerprints
@@ -32,13 +37,34 @@ __all__ = [
 _BY_PLACE = re.compile(r"f[1-9][0-9]*")
 
 
-def open_reader(source: Source, load: Load, format_: Format) -> Reader:
-    """The reader of a source, opened: its header or footer has been read. Raises SourceError."""
-    if format_ == "parquet":
-        from etl.readers.parquet import ParquetReader  # a CSV file has no use for what it brings
+def open_reader(source: Source, load: Load, format_: Format, known: pa.Schema | None = None) -> Reader:
+    """The reader of a source, opened: its header or footer has been read. Raises SourceError.
 
-        return ParquetReader(source.location, source.path, load.max_record_bytes)
+    ``known`` is the schema that was found before: believed where finding it takes reading all of the source.
+    """
+    if format_ == "jsonl":
+        from etl.readers.jsonl import JsonLinesReader  # each format brings a library that the others have no use for
+
+        return JsonLinesReader(source.location, source.path, load.max_record_bytes, known)
+    if format_ == "arrow":
+        from etl.readers.arrow import ArrowReader
+
+        return ArrowReader(_on_disk(source), source.path, load.max_record_bytes)
+    if format_ == "parquet":
+        from etl.readers.parquet import ParquetReader
+
+        return ParquetReader(_on_disk(source), source.path, load.max_record_bytes)
     return CsvReader(source.location, source.path, load.csv, names=_names(load), max_record_bytes=load.max_record_bytes)
+
+
+def _on_disk(source: Source) -> Path:
+    """Where a source is that is not read from start to end: a member of an archive has been copied, by its suffix."""
+    if isinstance(source.location, Member):
+        raise SourceError(
+            f"{source.path} does not say by its suffix that it has to be unpacked before it is read.",
+            "Give it a suffix such as .parquet or .arrow, or unpack it.",
+        )
+    return source.location
 
 
 def _names(load: Load) -> tuple[str, ...] | None:

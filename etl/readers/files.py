@@ -9,28 +9,39 @@ import re
 import shutil
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import IO, Any, Self
 
 import pyarrow as pa
 
+from etl.config import Format
 from etl.errors import ConfigError, SourceError
+from etl.readers.archives import SUFFIX as ARCHIVE
+from etl.readers.archives import Member, members_of, split_at_archive
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
-SUFFIXES = (".csv", ".tsv", ".parquet")
-_FORMATS: dict[str, Literal["csv", "parquet"]] = {
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".ipc")
+_FORMATS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "csv",
     ".txt": "csv",
     ".dat": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
 }
+Location = Path | Member
+_LOOKED_UP = ("parquet", "arrow")  # formats that are not read from start to end
 _HASHED_AT_ONCE = 16 << 20  # bytes; the GIL, which another thread may hold, has to be taken back after each block
 _DIGITS = re.compile(r"(\d+)")
 
@@ -40,7 +51,7 @@ class Source:
     """One input file: ``path`` as shown to the user, ``location`` where it is, ``size`` in stored bytes."""
 
     path: str
-    location: Path
+    location: Location
     size: int
 
 
@@ -53,14 +64,15 @@ class Fingerprint:
 
 
 class Sources(list[Source]):
-    """The sources that were found. Closing it, or leaving its ``with``, removes standard input's copy."""
+    """The sources that were found. Closing it, or leaving its ``with``, removes the copies among them."""
 
     def __init__(self) -> None:
         super().__init__()
         self._temporary: list[Path] = []
 
-    def add_temporary(self, source: Source) -> None:
-        self._temporary.append(source.location)
+    def add_temporary(self, source: Source, location: Path) -> None:
+        """Add a source that is a copy at ``location``."""
+        self._temporary.append(location)
         self.append(source)
 
     def close(self) -> None:
@@ -80,11 +92,11 @@ def find_sources(patterns: Sequence[str], folder: Path, suffixes: Sequence[str] 
     """Return the sources that ``patterns`` name, those of each pattern in natural order, no file twice.
 
     A pattern is a path, a glob, a folder (its files with one of ``suffixes``, compressed or not) or ``-`` for
-    standard input, which is copied into a temporary file until the result is closed. Relative ones start at
-    ``folder``. Raises SourceError when a pattern names nothing.
+    standard input, which is copied into a temporary file until the result is closed. An archive stands for its
+    members. Relative ones start at ``folder``. Raises SourceError when a pattern names nothing.
     """
     sources = Sources()
-    seen: set[Path] = set()
+    seen: set[Location] = set()
     try:
         for pattern in patterns:
             _add_matches(sources, seen, pattern, folder, suffixes)
@@ -94,17 +106,32 @@ def find_sources(patterns: Sequence[str], folder: Path, suffixes: Sequence[str] 
     return sources
 
 
-def _add_matches(sources: Sources, seen: set[Path], pattern: str, folder: Path, suffixes: Sequence[str]) -> None:
+def _add_matches(sources: Sources, seen: set[Location], pattern: str, folder: Path, suffixes: Sequence[str]) -> None:
     if pattern == "-":
         if not any(source.path == "-" for source in sources):
-            sources.add_temporary(_spool(sys.stdin.buffer))
+            _add_copy(sources, "-", sys.stdin.buffer)
         return
     for shown, location in _matches(pattern, folder, suffixes):
-        identity = location.resolve()
+        identity = _identity(location)
         if identity not in seen:
             seen.add(identity)
-            with reading(shown):
-                sources.append(Source(_as_text(shown), location, location.stat().st_size))
+            _add(sources, _as_text(shown), location)
+
+
+def _add(sources: Sources, shown: str, location: Location) -> None:
+    with reading(shown):
+        if isinstance(location, Member) and _FORMATS.get(location.suffix.lower()) in _LOOKED_UP:
+            _require_room(shown, location.size)
+            with location.open() as content:
+                _add_copy(sources, shown, content)
+        else:
+            sources.append(Source(shown, location, stored_size(location)))
+
+
+def _identity(location: Location) -> Location:
+    if isinstance(location, Member):
+        return Member(location.archive.resolve(), location.name)
+    return location.resolve()
 
 
 def _as_text(path: str) -> str:
@@ -112,7 +139,26 @@ def _as_text(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _matches(pattern: str, folder: Path, suffixes: Sequence[str]) -> list[tuple[str, Path]]:
+def _matches(pattern: str, folder: Path, suffixes: Sequence[str]) -> list[tuple[str, Location]]:
+    """What a pattern names, with the members of each archive in its place."""
+    for archive, wanted in split_at_archive(pattern, folder) if not (folder / pattern).exists() else ():
+        return _in_archive(archive, folder / archive, suffixes, wanted)
+    return [match for shown, path in _files(pattern, folder, suffixes) for match in _unpacked(shown, path, suffixes)]
+
+
+def _unpacked(shown: str, path: Path, suffixes: Sequence[str]) -> list[tuple[str, Location]]:
+    return _in_archive(shown, path, suffixes) if path.suffix.lower() == ARCHIVE else [(shown, path)]
+
+
+def _in_archive(
+    shown: str, archive: Path, suffixes: Sequence[str], wanted: str | None = None
+) -> list[tuple[str, Location]]:
+    with reading(shown):
+        members = members_of(archive, shown, _ends(suffixes), wanted)
+    return sorted(((f"{shown}/{member.name}", member) for member in members), key=lambda item: _natural_order(item[0]))
+
+
+def _files(pattern: str, folder: Path, suffixes: Sequence[str]) -> list[tuple[str, Path]]:
     location = folder / pattern
     with reading(pattern):
         if location.is_dir():
@@ -129,7 +175,7 @@ def _matches(pattern: str, folder: Path, suffixes: Sequence[str]) -> list[tuple[
 
 
 def _in_folder(pattern: str, location: Path, folder: Path, suffixes: Sequence[str]) -> list[tuple[str, Path]]:
-    ends = tuple(suffix + packed for suffix in suffixes for packed in ("", *COMPRESSIONS))
+    ends = (*_ends(suffixes), ARCHIVE)
     found = [
         path
         for path in location.iterdir()
@@ -141,6 +187,10 @@ def _in_folder(pattern: str, location: Path, folder: Path, suffixes: Sequence[st
             "Put the files there, or name them by a glob such as `folder/*.txt` in `source`.",
         )
     return _in_order(found, folder)
+
+
+def _ends(suffixes: Sequence[str]) -> tuple[str, ...]:
+    return tuple(suffix + packed for suffix in suffixes for packed in ("", *COMPRESSIONS))
 
 
 def _by_glob(pattern: str, folder: Path) -> list[tuple[str, Path]]:
@@ -166,15 +216,26 @@ def _natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return key, name
 
 
-def _spool(stream: IO[bytes]) -> Source:
-    descriptor, name = tempfile.mkstemp(prefix="etl-standard-input-")
+def _add_copy(sources: Sources, shown: str, content: IO[bytes]) -> None:
+    """Add a source whose content is copied into a temporary file."""
+    descriptor, name = tempfile.mkstemp(prefix="etl-source-")
     try:
         with os.fdopen(descriptor, "wb") as copy:
-            shutil.copyfileobj(stream, copy, 1 << 20)
-            return Source("-", Path(name), copy.tell())
+            shutil.copyfileobj(content, copy, 1 << 20)
+            sources.add_temporary(Source(shown, Path(name), copy.tell()), Path(name))
     except BaseException:
         os.unlink(name)
         raise
+
+
+def _require_room(shown: str, size: int) -> None:
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise SourceError(
+            f"{shown} has {size:,} bytes, of which a copy is needed, and {free:,} are free in {folder}.",
+            "Make room there, or name another folder in TMPDIR.",
+        )
 
 
 def fingerprint(source: Source, is_stopped: Callable[[], bool] = lambda: False) -> Fingerprint:
@@ -183,7 +244,7 @@ def fingerprint(source: Source, is_stopped: Callable[[], bool] = lambda: False) 
     Where ``is_stopped`` says so it ends early, with that of a part: nobody waits for it any more.
     """
     digest, block, size = hashlib.sha256(), memoryview(bytearray(_HASHED_AT_ONCE)), 0
-    with reading(source.path), source.location.open("rb", buffering=0) as file:
+    with reading(source.path), open_stored(source.location) as file:
         while not is_stopped() and (read := file.readinto(block)):
             digest.update(block[:read])
             size += read
@@ -214,12 +275,12 @@ def stamp_if_there(source: Source) -> Stamp | None:
         return None
 
 
-def _stamp(location: Path) -> Stamp:
-    status = location.stat()
+def _stamp(location: Location) -> Stamp:
+    status = (location.archive if isinstance(location, Member) else location).stat()
     return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def format_of(path: str | Path) -> Literal["csv", "parquet"]:
+def format_of(path: str | Path) -> Format:
     """Return the format that a path's suffix names, looked up through .gz, .zst, .bz2 and .lz4.
 
     Raises ConfigError when the suffix says nothing.
@@ -231,29 +292,39 @@ def format_of(path: str | Path) -> Literal["csv", "parquet"]:
         return _FORMATS[suffixes[-1]]
     raise ConfigError(
         f"The name of {str(path)!r} does not say what format it has.",
-        'Set `format = "csv"` or `format = "parquet"` in its [[load]].',
+        'Set `format = "csv"`, "jsonl", "parquet" or "arrow" in its [[load]].',
     )
+
+
+def stored_size(location: Location) -> int:
+    """The stored bytes of a source: compressed ones, but those of an archive's member unpacked."""
+    return location.size if isinstance(location, Member) else location.stat().st_size
+
+
+def open_stored(location: Location) -> Any:
+    """The stored bytes of a source, as an unbuffered binary file."""
+    return location.open() if isinstance(location, Member) else location.open("rb", buffering=0)
 
 
 class OpenedFile:
     """The decompressed bytes of a file, read from start to end; a context manager that closes it."""
 
-    def __init__(self, file: FileIO, shown: str, compression: str | None) -> None:
+    def __init__(self, file: Any, shown: str, compression: str | None) -> None:
         self._file = file
         self._shown = shown
-        self._stream = pa.CompressedInputStream(file, compression) if compression else file
+        self.stream = pa.CompressedInputStream(file, compression) if compression else file
         self.is_compressed = compression is not None
 
     @property
     def stored(self) -> int:
         """How many stored bytes have been taken from the file: compressed ones, if it is compressed."""
-        return self._file.tell()
+        return int(self._file.tell())
 
     def read(self, size: int) -> bytes:
         """Return ``size`` bytes, fewer only at the end. Raises SourceError, also for a cut off stream."""
         pieces: list[bytes] = []
         with reading(self._shown):
-            while size > 0 and (piece := self._stream.read(size)):
+            while size > 0 and (piece := self.stream.read(size)):
                 pieces.append(piece)
                 size -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -279,7 +350,7 @@ class OpenedFile:
         self.close()
 
 
-def open_decompressed(path: Path, shown: str | None = None) -> OpenedFile:
+def open_decompressed(path: Location, shown: str | None = None) -> OpenedFile:
     """Open a file for reading its content, decompressed by its suffix (.gz .zst .bz2 .lz4).
 
     Raises SourceError, naming the file as ``shown``, when it cannot be opened or has no bytes where a
@@ -288,9 +359,9 @@ def open_decompressed(path: Path, shown: str | None = None) -> OpenedFile:
     name = shown if shown is not None else str(path)
     compression = COMPRESSIONS.get(path.suffix.lower())
     with reading(name):
-        file = path.open("rb", buffering=0)
+        file = open_stored(path)
         # Every compressed stream has a header; pyarrow takes a file cut off at byte 0 for an empty one.
-        if compression and os.fstat(file.fileno()).st_size == 0:
+        if compression and stored_size(path) == 0:
             file.close()
             raise SourceError(
                 f"{name} is empty, so it is no {compression} file.",
@@ -310,7 +381,7 @@ def reading(shown: str) -> Iterator[None]:
         raise SourceError(f"{shown} is a folder, not a file.", "Name a file, or a glob of files.") from error
     except PermissionError as error:
         raise SourceError(f"There is no permission to read {shown}.", "Grant it to the user that runs etl.") from error
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowInvalid, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise SourceError(
             f"{shown} cannot be read: {_sentence(error)}.",
             "It may be cut off or damaged: get it again, then run the same command.",

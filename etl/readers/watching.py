@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from etl.errors import SourceChanged
-from etl.readers.files import Source, Stamp, stamp, stamp_if_there
+from etl.readers.files import Source, Stamp, reading, stamp, stamp_if_there, stored_size
 
 
 class Watch:
@@ -12,11 +12,8 @@ class Watch:
     def __init__(self, source: Source) -> None:
         self.source = source
         self._before = stamp(source)
-
-    @property
-    def size(self) -> int:
-        """Its bytes, before it is read."""
-        return self._before.size
+        with reading(source.path):
+            self.size = stored_size(source.location)  # before it is read
 
     def require_unchanged(self, committed: int) -> None:
         """Raise SourceChanged where what was read since may be other content than that of the fingerprint.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +16,7 @@ from etl.readers.csv.header import read_opening
 from etl.readers.csv.parsing import Parser
 from etl.readers.csv.scanning import Scanned, Scanner
 from etl.readers.csv.text import Encoding, Text
+from etl.readers.files import Location
 from etl.records import Phase, Position, RecordBatch, Reject
 
 BLOCK_SIZE = 8 << 20
@@ -38,7 +38,7 @@ class CsvReader:
 
     def __init__(
         self,
-        source_path: Path,
+        source_path: Location,
         shown: str,
         dialect: Dialect,
         *,

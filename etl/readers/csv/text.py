@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import codecs
 import re
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from etl.errors import ConfigError
 from etl.readers.csv.escapes import Escapes
-from etl.readers.files import open_decompressed
+from etl.readers.files import Location, open_decompressed
 
 BOM = codecs.BOM_UTF8
 _UTF8_NAMES = ("utf-8", "utf-8-sig")
@@ -67,7 +66,7 @@ class Text:
     """
 
     def __init__(
-        self, location: Path, shown: str, encoding: Encoding, offset: int = 0, escapes: Escapes | None = None
+        self, location: Location, shown: str, encoding: Encoding, offset: int = 0, escapes: Escapes | None = None
     ) -> None:
         self.data = self.raw = b""
         self.at = 0

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from etl.errors import SourceError
-from etl.readers import parquet
+from etl.readers import parquet, typed
 from etl.readers.parquet import ParquetReader
 from etl.records import Position, RecordBatch
 
@@ -132,7 +132,7 @@ def test_an_empty_row_group_is_passed_over(tmp_path):
 def test_a_batch_has_a_bounded_number_of_records(tmp_path):
     batches = read(numbered(tmp_path / "a.parquet", 40_000, 40_000))
 
-    assert max(len(batch.numbers) for batch in batches) <= parquet.BATCH_RECORDS
+    assert max(len(batch.numbers) for batch in batches) <= typed.BATCH_RECORDS
     assert ids(batches) == list(range(1, 40_001))
 
 
@@ -212,3 +212,13 @@ def test_a_flipped_byte_anywhere_is_no_crash(tmp_path, sound, data):
 
     with contextlib.suppress(SourceError):
         read(path, columns=("id", "name"))
+
+
+def test_a_column_of_string_views_costs_no_more_than_its_bad_records(tmp_path):
+    names = pa.array([b"a", b"\xff", b"c" * 20], pa.binary_view()).view(pa.string_view())
+    pq.write_table(pa.table({"id": [1, 2, 3], "name": names}), tmp_path / "a.parquet")
+    reader = ParquetReader(tmp_path / "a.parquet", "a.parquet")
+    (batch,) = reader.batches(Position(), ["id", "name"])
+    assert batch.columns.schema.field("name") == reader.schema.field("name")
+    assert batch.columns.to_pylist() == [{"id": 1, "name": "a"}, {"id": 3, "name": "c" * 20}]
+    assert [reject.record for reject in batch.rejects] == [2]
