@@ -15,7 +15,7 @@ from sqlalchemy import Connection, make_url
 
 from etl.config import Csv, Database, Format, Job, Load, read_database
 from etl.database import Target, connected, find_targets
-from etl.dialects import find_dialect
+from etl.dialects import CODE_PAGES, find_dialect
 from etl.errors import ConfigError, SourceError
 from etl.profiles import ColumnProfile, Distinct, Profile, ProfiledTable
 from etl.readers import Source, find_sources, format_of
@@ -187,10 +187,12 @@ def _foreign_keys(child: _Table, tables: Sequence[_Table]) -> Iterator[_ForeignK
 
 def _may_refer(child: _Table, column: ColumnProfile, parent: _Table, key: ColumnProfile) -> bool:
     rows = child.profile.records - child.profile.unreadable
-    if column.type.kind is not key.type.kind or column.nulls == rows or child.profile.key == (column.name,):
+    if column.type.kind is not key.type.kind or column.nulls == rows:
         return False
     name, key_name, table = snake_case(column.name), snake_case(key.name), parent.load.name
     one = {table, table.removesuffix("s"), table.removesuffix("es"), re.sub(r"ies\Z", "y", table)}
+    if child.profile.key == (column.name,):  # a part of it, such as territory_id of territories
+        return name.startswith(tuple(f"{single}_" for single in one))
     if name in {f"{single}_{key_name}" for single in one} | one:
         return True
     return key_name not in _GENERIC and (name == key_name or name.endswith(f"_{key_name}"))
@@ -242,7 +244,7 @@ def _load_lines(table: _Table) -> Iterator[str]:
         yield _with_comment(f"ignore_columns = [{', '.join(map(_text, ignored))}]", comment)
     for key in table.foreign_keys:
         yield (
-            f"# foreign key: every {key.column} that is not NULL is a {key.parent_column} of {key.parent}"
+            f"# foreign key: every {key.column} that is not NULL is found as {key.parent_column} in {key.parent}"
             f"{'; create makes none' if table.target is None else ''}"
         )
     yield from _csv_lines(load.csv)
@@ -284,7 +286,11 @@ def _csv_lines(csv: Csv) -> Iterator[str]:
     if any(found.values()):
         yield ""
         yield "[load.csv]"
-        yield from (f"{key} = {value}" for key, value in found.items() if value is not None)
+        for key, value in found.items():
+            if value is not None:
+                is_guess = key == "encoding" and csv.encoding in CODE_PAGES
+                line = f"{key} = {value}"
+                yield _with_comment(line, "a guess: it is no UTF-8") if is_guess else line
 
 
 def _column_lines(table: _Table) -> Iterator[str]:
