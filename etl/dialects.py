@@ -98,14 +98,14 @@ def _best_reading(source: Source, quote: str, encoding: str) -> _Reading | None:
 
 
 def _are_quoted_by(source: Source, quote: str, best: _Reading, encoding: str) -> bool:
-    """Whether the values of a column are all in ``quote``, which is then no part of them."""
+    """Whether the values of a column, but for its name, are all in ``quote``, which is then no part of them."""
     dialect = Csv(delimiter=best.delimiter, quote=best.quote, encoding=encoding, header=False)
     records = _first_records(source, dialect)
     return any(
         len(values) > 1 and all(len(value) > 1 and value[0] == value[-1] == quote for value in values)
         for batch in records[:1]
         for column in batch.columns.columns
-        if (values := [value for value in column.slice(0, 100).to_pylist() if value])
+        if (values := [value for value in column.slice(1, 100).to_pylist() if value])
     )
 
 

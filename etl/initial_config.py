@@ -70,17 +70,15 @@ def initial_config(files: Sequence[str], database_url: str | None, config: Path 
     ConfigError and SourceError for files that cannot be loaded, TargetError where the database cannot be asked.
     """
     folder = (config.parent if config is not None else Path()).resolve()
-    url = database_url or f"sqlite:///{config.stem if config is not None else 'etl'}.db"
+    url = database_url or f"sqlite:///{folder / (config.stem if config is not None else 'etl')}.db"
     database, _ = read_database(url)
-    if database_url is None:
-        database = database.model_copy(update={"url": f"sqlite:///{folder / Path(make_url(url).database or '')}"})
     with ExitStack() as resources:
         connection = resources.enter_context(connected(database, read_only=True, missing_file="replaced"))
         tables = _found_tables(connection, database, files, folder)
         connection.rollback()
     tables = [replace(table, foreign_keys=tuple(_foreign_keys(table, tables))) for table in tables]
     name = shown_argument(str(config)) if config is not None else "job.toml"
-    lines = [HEAD.format(config=name), "[database]", *_database_lines(url, folder)]
+    lines = [HEAD.format(config=name), "[database]", *_database_lines(url, folder, is_given=database_url is not None)]
     for table in _parents_first(tables):
         lines += ["", *_load_lines(table)]
     return "\n".join(lines) + "\n"
@@ -213,18 +211,19 @@ def _parents_first(tables: Sequence[_Table]) -> list[_Table]:
 # What is written
 
 
-def _database_lines(url: str, folder: Path) -> Iterator[str]:
+def _database_lines(url: str, folder: Path, *, is_given: bool) -> Iterator[str]:
+    """As it was given: with ``${NAME}``, without a password, and a relative path from the config's folder."""
     if "${" in url:
         yield f"url = {_text(url)}"
         return
     parsed = make_url(url)
     if parsed.password is not None:
         yield "# The password is left out: put it into ~/.pgpass, a service file or the environment, as ${NAME}."
-        parsed = parsed.set(password=None)
+        parsed = parsed._replace(password=None)  # set(password=None) would leave it there
     name = parsed.database or ""
-    if parsed.get_backend_name() == "sqlite" and name and not name.startswith((":", "file:")):
-        is_given = Path(name).is_absolute() or not url
-        parsed = parsed if is_given else parsed.set(database=os.path.relpath(Path(name).resolve(), folder))
+    is_file = parsed.get_backend_name() == "sqlite" and name and not name.startswith((":", "file:"))
+    if is_file and not (is_given and Path(name).is_absolute()):
+        parsed = parsed.set(database=os.path.relpath(Path(name).resolve(), folder))
     yield f"url = {_text(parsed.render_as_string(hide_password=False))}"
 
 
