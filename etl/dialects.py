@@ -17,8 +17,10 @@ from etl.records import Position, RecordBatch
 
 DELIMITERS = (",", ";", "\t", "|")
 QUOTES = ('"', "'", "")
+CODE_PAGES = ("cp1252", "latin-1")
 MOST_RECORDS = 10_000  # that are read in each way
-_GOOD_SHARE = 0.9
+_GOOD_SHARE = 0.9  # of the records
+_SOME_SHARE = 0.5
 _CHUNK = 1 << 20
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _NOT_IN_CP1252 = frozenset(b"\x81\x8d\x8f\x90\x9d")
@@ -48,7 +50,7 @@ def _find_encoding(source: Source) -> str:
         undefined = undefined or not _NOT_IN_CP1252.isdisjoint(chunk)
     if 2 * broken <= others:
         return "utf-8"
-    return "latin-1" if undefined else "cp1252"
+    return CODE_PAGES[1 if undefined else 0]
 
 
 def _chunks(source: Source) -> Iterator[bytes]:
@@ -67,33 +69,43 @@ class _Reading:
     good_share: float
 
     @property
-    def rank(self) -> tuple[bool, bool, int, float]:
-        is_good = self.good_share >= _GOOD_SHARE
-        return is_good and self.columns > 1, is_good, self.columns if is_good else 0, self.good_share
+    def rank(self) -> tuple[int, int, float]:
+        """Many columns in nearly all records, then in some of them, then one column."""
+        if self.columns < 2 or self.good_share < _SOME_SHARE:
+            return 0, 0, self.good_share
+        return (2, self.columns, self.good_share) if self.good_share >= _GOOD_SHARE else (1, 0, self.good_share)
 
 
 def _find_marks(source: Source, encoding: str) -> tuple[str, str]:
-    """The delimiter that parts nearly all records into the same number of columns, the more the better."""
-    best: _Reading | None = None
-    for quote in QUOTES:
-        for delimiter in DELIMITERS:
-            reading = _read_so(source, Csv(delimiter=delimiter, quote=quote, encoding=encoding, header=False))
-            if reading is not None and (best is None or reading.rank > best.rank):
-                best = reading
-        if best is not None and best.good_share >= _GOOD_SHARE and not _are_quoted_by(source, "'", best, encoding):
-            break
-    return (best.delimiter, best.quote) if best is not None else (",", '"')
+    """The delimiter that parts nearly all records into the same number of columns, the more the better.
+
+    Another quote than the usual one needs a reason: values that are all in it, or too many records that are bad.
+    """
+    best = _best_reading(source, QUOTES[0], encoding)
+    if best is None:
+        return DELIMITERS[0], QUOTES[0]
+    for quote in QUOTES[1:]:
+        if _are_quoted_by(source, quote, best, encoding) if quote else best.good_share < _SOME_SHARE:
+            other = _best_reading(source, quote, encoding)
+            best = other if other is not None and other.good_share >= max(_GOOD_SHARE, best.good_share) else best
+    return best.delimiter, best.quote
+
+
+def _best_reading(source: Source, quote: str, encoding: str) -> _Reading | None:
+    dialects = [Csv(delimiter=mark, quote=quote, encoding=encoding, header=False) for mark in DELIMITERS]
+    readings = [reading for dialect in dialects if (reading := _read_so(source, dialect)) is not None]
+    return max(readings, key=lambda reading: reading.rank, default=None)
 
 
 def _are_quoted_by(source: Source, quote: str, best: _Reading, encoding: str) -> bool:
-    """Whether the values of a column are all in ``quote``, which is then no part of them."""
+    """Whether the values of a column, but for its name, are all in ``quote``, which is then no part of them."""
     dialect = Csv(delimiter=best.delimiter, quote=best.quote, encoding=encoding, header=False)
     records = _first_records(source, dialect)
     return any(
         len(values) > 1 and all(len(value) > 1 and value[0] == value[-1] == quote for value in values)
         for batch in records[:1]
         for column in batch.columns.columns
-        if (values := [value for value in column.slice(0, 100).to_pylist() if value])
+        if (values := [value for value in column.slice(1, 100).to_pylist() if value])
     )
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, make_url
 
 from etl.config import Csv, Database, Format, Job, Load, read_database
 from etl.database import Target, connected, find_targets
-from etl.dialects import find_dialect
+from etl.dialects import CODE_PAGES, find_dialect
 from etl.errors import ConfigError, SourceError
 from etl.profiles import ColumnProfile, Distinct, Profile, ProfiledTable
 from etl.readers import Source, find_sources, format_of
@@ -70,17 +70,15 @@ def initial_config(files: Sequence[str], database_url: str | None, config: Path 
     ConfigError and SourceError for files that cannot be loaded, TargetError where the database cannot be asked.
     """
     folder = (config.parent if config is not None else Path()).resolve()
-    url = database_url or f"sqlite:///{config.stem if config is not None else 'etl'}.db"
+    url = database_url or f"sqlite:///{folder / (config.stem if config is not None else 'etl')}.db"
     database, _ = read_database(url)
-    if database_url is None:
-        database = database.model_copy(update={"url": f"sqlite:///{folder / Path(make_url(url).database or '')}"})
     with ExitStack() as resources:
         connection = resources.enter_context(connected(database, read_only=True, missing_file="replaced"))
         tables = _found_tables(connection, database, files, folder)
         connection.rollback()
     tables = [replace(table, foreign_keys=tuple(_foreign_keys(table, tables))) for table in tables]
     name = shown_argument(str(config)) if config is not None else "job.toml"
-    lines = [HEAD.format(config=name), "[database]", *_database_lines(url, folder)]
+    lines = [HEAD.format(config=name), "[database]", *_database_lines(url, folder, is_given=database_url is not None)]
     for table in _parents_first(tables):
         lines += ["", *_load_lines(table)]
     return "\n".join(lines) + "\n"
@@ -187,10 +185,12 @@ def _foreign_keys(child: _Table, tables: Sequence[_Table]) -> Iterator[_ForeignK
 
 def _may_refer(child: _Table, column: ColumnProfile, parent: _Table, key: ColumnProfile) -> bool:
     rows = child.profile.records - child.profile.unreadable
-    if column.type.kind is not key.type.kind or column.nulls == rows or child.profile.key == (column.name,):
+    if column.type.kind is not key.type.kind or column.nulls == rows:
         return False
     name, key_name, table = snake_case(column.name), snake_case(key.name), parent.load.name
     one = {table, table.removesuffix("s"), table.removesuffix("es"), re.sub(r"ies\Z", "y", table)}
+    if child.profile.key == (column.name,):  # a part of it, such as territory_id of territories
+        return name.startswith(tuple(f"{single}_" for single in one))
     if name in {f"{single}_{key_name}" for single in one} | one:
         return True
     return key_name not in _GENERIC and (name == key_name or name.endswith(f"_{key_name}"))
@@ -211,18 +211,19 @@ def _parents_first(tables: Sequence[_Table]) -> list[_Table]:
 # What is written
 
 
-def _database_lines(url: str, folder: Path) -> Iterator[str]:
+def _database_lines(url: str, folder: Path, *, is_given: bool) -> Iterator[str]:
+    """As it was given: with ``${NAME}``, without a password, and a relative path from the config's folder."""
     if "${" in url:
         yield f"url = {_text(url)}"
         return
     parsed = make_url(url)
     if parsed.password is not None:
         yield "# The password is left out: put it into ~/.pgpass, a service file or the environment, as ${NAME}."
-        parsed = parsed.set(password=None)
+        parsed = parsed._replace(password=None)  # set(password=None) would leave it there
     name = parsed.database or ""
-    if parsed.get_backend_name() == "sqlite" and name and not name.startswith((":", "file:")):
-        is_given = Path(name).is_absolute() or not url
-        parsed = parsed if is_given else parsed.set(database=os.path.relpath(Path(name).resolve(), folder))
+    is_file = parsed.get_backend_name() == "sqlite" and name and not name.startswith((":", "file:"))
+    if is_file and not (is_given and Path(name).is_absolute()):
+        parsed = parsed.set(database=os.path.relpath(Path(name).resolve(), folder))
     yield f"url = {_text(parsed.render_as_string(hide_password=False))}"
 
 
@@ -242,7 +243,7 @@ def _load_lines(table: _Table) -> Iterator[str]:
         yield _with_comment(f"ignore_columns = [{', '.join(map(_text, ignored))}]", comment)
     for key in table.foreign_keys:
         yield (
-            f"# foreign key: every {key.column} that is not NULL is a {key.parent_column} of {key.parent}"
+            f"# foreign key: every {key.column} that is not NULL is found as {key.parent_column} in {key.parent}"
             f"{'; create makes none' if table.target is None else ''}"
         )
     yield from _csv_lines(load.csv)
@@ -284,7 +285,11 @@ def _csv_lines(csv: Csv) -> Iterator[str]:
     if any(found.values()):
         yield ""
         yield "[load.csv]"
-        yield from (f"{key} = {value}" for key, value in found.items() if value is not None)
+        for key, value in found.items():
+            if value is not None:
+                is_guess = key == "encoding" and csv.encoding in CODE_PAGES
+                line = f"{key} = {value}"
+                yield _with_comment(line, "a guess: it is no UTF-8") if is_guess else line
 
 
 def _column_lines(table: _Table) -> Iterator[str]:
