@@ -15,6 +15,7 @@ from etl.config import Database, Job
 from etl.database import Target, connected, session_factory
 from etl.ledger import ledger_version
 from etl.plans import LoadPlan, chosen_loads, found_sources, planned
+from etl.preview import Preview, preview_as_dict, preview_lines, preview_of
 from etl.records import Column, ColumnType
 from etl.showing import shown_url, visible
 
@@ -42,6 +43,7 @@ class LoadReport:
     constraints: tuple[str, ...]
     warnings: tuple[str, ...]
     problems: tuple[str, ...]
+    preview: Preview | None = None  # of its first source
     comparison: Comparison | None = None  # of its method with `row`, where that was asked for and can differ
 
 
@@ -121,7 +123,14 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
         constraints=tuple(_constraints(target)),
         warnings=tuple(_warnings(plan)),
         problems=tuple(_problems(connection, target)),
+        preview=_preview(plan),
     )
+
+
+def _preview(plan: LoadPlan) -> Preview | None:
+    for first in plan.sources[:1]:
+        return preview_of(first.source, plan.load, first.format, first.mapping.source_columns)
+    return None
 
 
 def _fed_by(plan: LoadPlan, column: Column) -> str | None:
@@ -170,8 +179,8 @@ def _problems(connection: Connection, target: Target) -> Iterator[str]:
         yield f"the role {role} may not INSERT into {target.name}: GRANT INSERT ON {target.name} TO it"
 
 
-def report_as_text(report: CheckReport) -> str:
-    """What a person reads."""
+def report_as_text(report: CheckReport, width: int = 100) -> str:
+    """What a person reads, on a terminal with so many columns."""
     ledger = f"version {report.ledger}" if report.ledger else "none yet: the first run makes it"
     lines = [
         f"job       {report.job}",
@@ -179,7 +188,7 @@ def report_as_text(report: CheckReport) -> str:
         f"ledger    {ledger}",
     ]
     for load in report.loads:
-        lines += ["", *_load_lines(load), *(_comparison_lines(load) if report.is_verified else ())]
+        lines += ["", *_load_lines(load, width), *(_comparison_lines(load) if report.is_verified else ())]
     return "\n".join([*map(visible, lines), "", _conclusion(report)])
 
 
@@ -194,18 +203,20 @@ def _conclusion(report: CheckReport) -> str:
     return "Ready: `etl load` can run this job."
 
 
-def _load_lines(load: LoadReport) -> Iterator[str]:
+def _load_lines(load: LoadReport, width: int) -> Iterator[str]:
     yield f"load {load.name} into {load.table}"
     yield f"  method      {load.method}: {load.reason}"
     yield f"  sources     {len(load.sources):,} with {load.size:,} bytes: {_some(load.sources)}"
-    width = max(len(column.name) for column in load.columns)
+    names = max(len(column.name) for column in load.columns)
     kinds = max(len(column.type) for column in load.columns)
     for number, column in enumerate(load.columns):
         label = "" if number else "columns"
         fed = f"from {column.source}" if column.source is not None else "keeps its default"
-        yield f"  {label:<10}  {column.name:<{width}}  {column.type:<{kinds}}  {fed}"
+        yield f"  {label:<10}  {column.name:<{names}}  {column.type:<{kinds}}  {fed}"
     for number, constraint in enumerate(load.constraints):
         yield f"  {'' if number else 'constraints':<11} {constraint}"
+    for number, line in enumerate(preview_lines(load.preview, width - 14) if load.preview is not None else ()):
+        yield f"  {'' if number else 'reads':<11} {line}"
     yield from (f"  warning     {warning}" for warning in load.warnings)
     yield from (f"  problem     {problem}" for problem in load.problems)
 
@@ -248,6 +259,7 @@ def _load_as_dict(load: LoadReport) -> dict[str, object]:
         "bytes": load.size,
         "columns": [{"name": column.name, "type": column.type, "source": column.source} for column in load.columns],
         "constraints": list(load.constraints),
+        "preview": None if load.preview is None else preview_as_dict(load.preview),
         "warnings": list(load.warnings),
         "problems": list(load.problems),
     }

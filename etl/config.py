@@ -138,7 +138,7 @@ class Csv(_Model):
     delimiter: str = ","
     quote: str = '"'
     header: Annotated[bool | int | tuple[int, ...], BeforeValidator(_parse_header)] = Field(
-        True,
+        default=True,
         description="`false`: the names come from `[load.columns]`, in its order, or are `f1`, `f2`, …; a number: the "
         "line of the file that is the header, the lines before it are skipped; a list: these lines, their names "
         "[put together](csv.md#header)",
@@ -147,55 +147,59 @@ class Csv(_Model):
     encoding: str = "utf-8"
     null: Strings = ("",)
     escape: str = Field(
-        "",
+        default="",
         description="one ASCII character: a quote, delimiter, line end or escape behind it is data, in quotes and "
         "outside of them. [Before anything else](csv.md#escapes) it costs the record; with `null = ['\\N']` a field "
         "`\\N` is NULL",
         examples=["\\"],
     )
     doubled_quotes: bool = Field(
-        True,
+        default=True,
         description="`false`: a doubled quote in quotes is no quote, and costs the record; for files that write "
         "`escape` before it",
         examples=[False],
     )
     strict_quotes: bool = Field(
-        True,
-        description="`false`: a quote in a field that does not begin with one is data, as in `5\" pipe`. Text behind a "
+        default=True,
+        description='`false`: a quote in a field that does not begin with one is data, as in `5" pipe`. Text behind a '
         "closing quote is refused either way",
         examples=[False],
     )
     comment: str = Field(
-        "", description="lines that begin with this text are no records; inside quotes they are data", examples=["#"]
+        default="",
+        description="lines that begin with this text are no records; inside quotes they are data",
+        examples=["#"],
     )
     skip_lines: Annotated[int, BeforeValidator(_parse_skip_lines)] = Field(
-        0,
+        default=0,
         description="so many lines at the start of the file are not looked at, whatever is in them; the header, if "
         "there is one, is the first line behind them that is neither blank nor a comment",
         examples=[2],
     )
     decimal: Literal[".", ","] = Field(
-        ".", description="the decimal point of numbers, for target columns that are numbers", examples=[","]
+        default=".", description="the decimal point of numbers, for target columns that are numbers", examples=[","]
     )
     thousands: str = Field(
-        "",
+        default="",
         description="one character between groups of three digits, for target columns that are numbers; a number "
         "may have all of them or none, and is [refused](csv.md#numbers-and-words) where one is at another place",
         examples=["'"],
     )
     true_words: Strings = Field(
-        (),
+        default=(),
         description="texts that mean true, for target columns that are booleans, as they are written; given together "
         "with `false_words`, and then no other words count. Default: PostgreSQL's, in [types](types.md)",
         examples=[["1"]],
     )
-    false_words: Strings = Field((), description="the same for false", examples=[["0"]])
+    false_words: Strings = Field(default=(), description="the same for false", examples=[["0"]])
 
     @field_validator("delimiter")
     @classmethod
     def _one_character(cls, value: str) -> str:
         if len(value) == 2 and value[0] == "\\":
-            raise ValueError(f'one character; in single quotes TOML takes no escapes, so write "{value}" in double ones')
+            raise ValueError(
+                f'one character; in single quotes TOML takes no escapes, so write "{value}" in double ones'
+            )
         if len(value) > 1:
             raise ValueError('one ASCII character such as "," or "\\t": delimiters of several characters are not read')
         if len(value) != 1 or not value.isascii() or value in "\r\n\0":
@@ -252,7 +256,9 @@ class Csv(_Model):
             if mark == other_mark == self.quote and other == "escape":
                 raise ValueError("quote and escape are the same character: a quote is doubled anyway, leave escape out")
             if mark == other_mark:
-                raise ValueError(f"{name} and {other} must not {'begin with' if other == 'comment' else 'be'} the same character")
+                raise ValueError(
+                    f"{name} and {other} must not {'begin with' if other == 'comment' else 'be'} the same character"
+                )
         if self.decimal == self.thousands:
             raise ValueError("decimal and thousands must not be the same character")
         return self
@@ -261,7 +267,9 @@ class Csv(_Model):
     def _header_is_not_skipped(self) -> Self:
         lines = self.header if isinstance(self.header, tuple) else (self.header,)
         if not isinstance(self.header, bool) and lines[0] <= self.skip_lines:
-            raise ValueError(f"header is line {lines[0]}, but skip_lines skips the first {self.skip_lines}; leave it out")
+            raise ValueError(
+                f"header is line {lines[0]}, but skip_lines skips the first {self.skip_lines}; leave it out"
+            )
         return self
 
     @model_validator(mode="after")

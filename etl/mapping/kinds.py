@@ -68,9 +68,7 @@ def _convert_by_text(array: pa.Array, by_text: TextConversion) -> Converted:
     return then(canonical_texts(array), by_text)
 
 
-def conversion_of_texts(
-    target: ColumnType, format_: str | None = None, spelling: Spelling = USUAL
-) -> TextConversion:
+def conversion_of_texts(target: ColumnType, format_: str | None = None, spelling: Spelling = USUAL) -> TextConversion:
     """The rule for texts of a target type; its ``type`` is the Arrow type that the target column gets.
 
     ``spelling`` says how the source writes numbers and booleans.

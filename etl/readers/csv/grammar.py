@@ -149,7 +149,8 @@ def _escape_of(dialect: Dialect) -> bytes:
     escape = _single_byte("escape", dialect.escape) if dialect.escape else b""
     if escape and escape.decode() in (dialect.delimiter, dialect.quote, dialect.comment[:1]):
         raise ConfigError(
-            f"`escape` is {dialect.escape!r}, and so is another mark of [load.csv].", "Set them to different characters."
+            f"`escape` is {dialect.escape!r}, and so is another mark of [load.csv].",
+            "Set them to different characters.",
         )
     return escape
 

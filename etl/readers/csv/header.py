@@ -173,7 +173,8 @@ class _Headers:
         start = self._start
         if start.line > line:
             raise SourceError(
-                f"The header of {self._shown} cannot be line {line}: the record before it ends in line {start.line - 1}.",
+                f"The header of {self._shown} cannot be line {line}: "
+                f"the record before it ends in line {start.line - 1}.",
                 "Correct `header` in [load.csv].",
             )
         is_there = start.pass_lines(line - start.line)
@@ -193,7 +194,9 @@ class _Headers:
                 f"{where} is longer than max_record_bytes allows.", "Correct the file, or raise max_record_bytes."
             )
         if record.line == 1 and record.raw.startswith(_UTF_16_MARKS):
-            raise SourceError(f"{self._shown} begins with the mark of UTF-16.", 'Set `encoding = "utf-16"` in [load.csv].')
+            raise SourceError(
+                f"{self._shown} begins with the mark of UTF-16.", 'Set `encoding = "utf-16"` in [load.csv].'
+            )
         if record.fields is None:
             raise SourceError(
                 f"{where} has a quote that does not enclose a field.",

@@ -193,7 +193,9 @@ class _Scan:
         text = self._data[start:end]
         raw = text if self._raw is self._data else self._raw[start:end]
         breaks = find_breaks(raw, is_final=True)
-        return make_frames(text, raw, np.array(starts, np.int64) - start, np.array(ends, np.int64) - start, breaks, flaws)
+        return make_frames(
+            text, raw, np.array(starts, np.int64) - start, np.array(ends, np.int64) - start, breaks, flaws
+        )
 
     def _before_line_end(self, place: int) -> int:
         """Return ``place``, or the one before when it would part a CR LF."""
