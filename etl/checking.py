@@ -15,6 +15,7 @@ from etl.config import Database, Job
 from etl.database import Target, connected, declared_type, session_factory, why_not_make
 from etl.ledger import ledger_version
 from etl.plans import LoadPlan, chosen_loads, found_sources, missing_file, planned
+from etl.preview import Preview, preview_as_dict, preview_lines, preview_of
 from etl.records import Column, ColumnType
 from etl.showing import shown_url, visible
 
@@ -44,6 +45,7 @@ class LoadReport:
     problems: tuple[str, ...]
     makes: str | None  # what it makes of the table first: "a table" or "columns"
     made_columns: tuple[ColumnReport, ...]
+    preview: Preview | None = None  # of its first source
     comparison: Comparison | None = None  # of its method with `row`, where that was asked for and can differ
 
 
@@ -128,7 +130,14 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
         problems=tuple(_problems(connection, plan)),
         makes=None if plan.making is None else "table" if plan.making.existing is None else "columns",
         made_columns=tuple(_made_columns(connection, plan)),
+        preview=_preview(plan),
     )
+
+
+def _preview(plan: LoadPlan) -> Preview | None:
+    for first in plan.sources[:1]:
+        return preview_of(first.source, plan.load, first.format, first.mapping.source_columns)
+    return None
 
 
 def _made_columns(connection: Connection, plan: LoadPlan) -> Iterator[ColumnReport]:
@@ -189,8 +198,8 @@ def _problems(connection: Connection, plan: LoadPlan) -> Iterator[str]:
         yield f"the role {role} may not INSERT into {target.name}: GRANT INSERT ON {target.name} TO it"
 
 
-def report_as_text(report: CheckReport) -> str:
-    """What a person reads."""
+def report_as_text(report: CheckReport, width: int = 100) -> str:
+    """What a person reads, on a terminal with so many columns."""
     ledger = f"version {report.ledger}" if report.ledger else "none yet: the first run makes it"
     lines = [
         f"job       {report.job}",
@@ -198,7 +207,7 @@ def report_as_text(report: CheckReport) -> str:
         f"ledger    {ledger}",
     ]
     for load in report.loads:
-        lines += ["", *_load_lines(load), *(_comparison_lines(load) if report.is_verified else ())]
+        lines += ["", *_load_lines(load, width), *(_comparison_lines(load) if report.is_verified else ())]
     return "\n".join([*map(visible, lines), "", _conclusion(report)])
 
 
@@ -213,19 +222,21 @@ def _conclusion(report: CheckReport) -> str:
     return "Ready: `etl load` can run this job."
 
 
-def _load_lines(load: LoadReport) -> Iterator[str]:
+def _load_lines(load: LoadReport, width: int) -> Iterator[str]:
     yield f"load {load.name} into {load.table}"
     yield f"  method      {load.method}: {load.reason}"
     yield f"  sources     {len(load.sources):,} with {load.size:,} bytes: {_some(load.sources)}"
     yield from _making_lines(load)
-    width = max(len(column.name) for column in load.columns)
+    names = max(len(column.name) for column in load.columns)
     kinds = max(len(column.type) for column in load.columns)
     for number, column in enumerate(load.columns):
         label = "" if number else "columns"
         fed = f"from {column.source}" if column.source is not None else "keeps its default"
-        yield f"  {label:<10}  {column.name:<{width}}  {column.type:<{kinds}}  {fed}"
+        yield f"  {label:<10}  {column.name:<{names}}  {column.type:<{kinds}}  {fed}"
     for number, constraint in enumerate(load.constraints):
         yield f"  {'' if number else 'constraints':<11} {constraint}"
+    for number, line in enumerate(preview_lines(load.preview, width - 14) if load.preview is not None else ()):
+        yield f"  {'' if number else 'reads':<11} {line}"
     yield from (f"  warning     {warning}" for warning in load.warnings)
     yield from (f"  problem     {problem}" for problem in load.problems)
 
@@ -277,6 +288,7 @@ def _load_as_dict(load: LoadReport) -> dict[str, object]:
         "bytes": load.size,
         "columns": [{"name": column.name, "type": column.type, "source": column.source} for column in load.columns],
         "constraints": list(load.constraints),
+        "preview": None if load.preview is None else preview_as_dict(load.preview),
         "warnings": list(load.warnings),
         "problems": list(load.problems),
         "makes": load.makes,

@@ -8,6 +8,7 @@ import logging
 import os
 import select
 import shlex
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -184,7 +185,8 @@ def check(signals: Signals, config: Path, verify: int | None, as_json: bool) -> 
     with _told_in_a_sentence(signals, _error_as_json if as_json else None):
         job = read_job(config)
         report = check_job(job) if verify is None else verify_job(job, verify)
-    is_shown = _print_json(report_as_dict(report)) if as_json else _print([report_as_text(report)])
+    width = shutil.get_terminal_size((100, 24)).columns
+    is_shown = _print_json(report_as_dict(report)) if as_json else _print([report_as_text(report, width)])
     _exit(1 if report.problems or report.has_differences or not is_shown else 0)
 
 

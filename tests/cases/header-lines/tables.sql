@@ -1,0 +1,5 @@
+CREATE TABLE sizes (
+    id INTEGER PRIMARY KEY,
+    wide TEXT,
+    high TEXT
+);

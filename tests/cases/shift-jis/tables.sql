@@ -1,0 +1,4 @@
+CREATE TABLE names (
+    name TEXT,
+    sign TEXT
+);
