@@ -171,6 +171,12 @@ class Load(_Model):
     source: Strings
     name: str = ""
     format: Format | None = None
+    hive: bool = Field(
+        default=False,
+        description="`true`: a folder stands for the files in its folders too, and each folder `key=value` in the path "
+        "of a source is a column `key` of it, whose text is `value` ([sources](sources.md#hive-partitions))",
+        examples=[True],
+    )
     table: str | None = None
     model: str | None = None
     create: bool = False
