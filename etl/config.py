@@ -341,7 +341,7 @@ class Load(_Model):
     """``[[load]]``: sources into one table."""
 
     source: Strings = Field(
-        description="path, glob, folder, or `-` for standard input. Files are loaded in natural order: `orders-2` "
+        description="path, glob, folder, `.zip` archive, or `-` for standard input ([sources](sources.md)). Files are loaded in natural order: `orders-2` "
         "before `orders-10`. What becomes of files that change meanwhile: [results](results.md#sources-that-change)",
         examples=[["a.csv", "b/*.csv.gz"]],
     )
@@ -353,9 +353,16 @@ class Load(_Model):
     )
     format: Format | None = Field(
         default=None,
-        description="`csv` or `parquet`; the suffix is looked up through `.gz`, `.zst`, `.bz2` and `.lz4`",
+        description="`csv`, `parquet`, `jsonl` or `arrow` ([sources](sources.md)); the suffix is looked up through `.gz`, "
+        "`.zst`, `.bz2` and `.lz4`",
         examples=["csv"],
         json_schema_extra={"x-unset": "from the suffix"},
+    )
+    hive: bool = Field(
+        default=False,
+        description="`true`: a folder stands for the files in its folders too, and each folder `key=value` in the path "
+        "of a source is a column `key` of it, whose text is `value` ([sources](sources.md#hive-partitions))",
+        examples=[True],
     )
     table: str | None = Field(
         default=None,

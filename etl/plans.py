@@ -91,7 +91,9 @@ def found_sources(job: Job, loads: Sequence[Load]) -> Iterator[dict[str, Sources
     Raises SourceError for one that is not there. No database is asked.
     """
     with ExitStack() as cleanup:
-        yield {load.name: cleanup.enter_context(find_sources(load.source, job.folder)) for load in loads}
+        yield {
+            load.name: cleanup.enter_context(find_sources(load.source, job.folder, is_hive=load.hive)) for load in loads
+        }
 
 
 def planned(

@@ -13,6 +13,7 @@ from etl.readers.archives import Member
 from etl.readers.csv import CsvReader
 from etl.readers.files import Source, Sources, Stamp, find_sources, format_of, open_decompressed, stamp
 from etl.readers.fingerprints import Fingerprints
+from etl.readers.partitions import PartitionedReader, partitions_of, without_partitions
 from etl.readers.prefetch import prefetching
 from etl.readers.rebatch import in_pieces, up_to
 from etl.readers.watching import Watch
@@ -42,6 +43,13 @@ def open_reader(source: Source, load: Load, format_: Format, known: pa.Schema | 
 
     ``known`` is the schema that was found before: believed where finding it takes reading all of the source.
     """
+    if load.hive and (partitions := partitions_of(source.path)):
+        file_schema = None if known is None else without_partitions(known, partitions)
+        return PartitionedReader(_open_file(source, load, format_, file_schema), source.path, partitions)
+    return _open_file(source, load, format_, known)
+
+
+def _open_file(source: Source, load: Load, format_: Format, known: pa.Schema | None) -> Reader:
     if format_ == "jsonl":
         from etl.readers.jsonl import JsonLinesReader  # each format brings a library that the others have no use for
 

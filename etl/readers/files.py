@@ -27,6 +27,7 @@ from etl.readers.archives import Member, members_of, split_at_archive
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".ipc")
+_ENDS = tuple(suffix + packed for suffix in SUFFIXES for packed in ("", *COMPRESSIONS))
 _FORMATS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -88,30 +89,39 @@ class Sources(list[Source]):
         self.close()
 
 
-def find_sources(patterns: Sequence[str], folder: Path, suffixes: Sequence[str] = SUFFIXES) -> Sources:
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Where patterns start, and what they find: ``is_hive`` looks into the folders of a folder, too."""
+
+    folder: Path
+    is_hive: bool
+
+
+def find_sources(patterns: Sequence[str], folder: Path, *, is_hive: bool = False) -> Sources:
     """Return the sources that ``patterns`` name, those of each pattern in natural order, no file twice.
 
-    A pattern is a path, a glob, a folder (its files with one of ``suffixes``, compressed or not) or ``-`` for
-    standard input, which is copied into a temporary file until the result is closed. An archive stands for its
-    members. Relative ones start at ``folder``. Raises SourceError when a pattern names nothing.
+    A pattern is a path, a glob, a folder (its files with one of ``SUFFIXES``, compressed or not; with ``is_hive``
+    those in its folders, too) or ``-`` for standard input, which is copied into a temporary file until the result is
+    closed. An archive stands for its members. Relative ones start at ``folder``. Raises SourceError when a pattern
+    names nothing.
     """
     sources = Sources()
     seen: set[Location] = set()
     try:
         for pattern in patterns:
-            _add_matches(sources, seen, pattern, folder, suffixes)
+            _add_matches(sources, seen, pattern, _Search(folder, is_hive))
     except BaseException:
         sources.close()
         raise
     return sources
 
 
-def _add_matches(sources: Sources, seen: set[Location], pattern: str, folder: Path, suffixes: Sequence[str]) -> None:
+def _add_matches(sources: Sources, seen: set[Location], pattern: str, search: _Search) -> None:
     if pattern == "-":
         if not any(source.path == "-" for source in sources):
             _add_copy(sources, "-", sys.stdin.buffer)
         return
-    for shown, location in _matches(pattern, folder, suffixes):
+    for shown, location in _matches(pattern, search):
         identity = _identity(location)
         if identity not in seen:
             seen.add(identity)
@@ -139,30 +149,30 @@ def _as_text(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _matches(pattern: str, folder: Path, suffixes: Sequence[str]) -> list[tuple[str, Location]]:
+def _matches(pattern: str, search: _Search) -> list[tuple[str, Location]]:
     """What a pattern names, with the members of each archive in its place."""
+    folder = search.folder
     for archive, wanted in split_at_archive(pattern, folder) if not (folder / pattern).exists() else ():
-        return _in_archive(archive, folder / archive, suffixes, wanted)
-    return [match for shown, path in _files(pattern, folder, suffixes) for match in _unpacked(shown, path, suffixes)]
+        return _in_archive(archive, folder / archive, wanted)
+    return [match for shown, path in _files(pattern, search) for match in _unpacked(shown, path)]
 
 
-def _unpacked(shown: str, path: Path, suffixes: Sequence[str]) -> list[tuple[str, Location]]:
-    return _in_archive(shown, path, suffixes) if path.suffix.lower() == ARCHIVE else [(shown, path)]
+def _unpacked(shown: str, path: Path) -> list[tuple[str, Location]]:
+    return _in_archive(shown, path) if path.suffix.lower() == ARCHIVE else [(shown, path)]
 
 
-def _in_archive(
-    shown: str, archive: Path, suffixes: Sequence[str], wanted: str | None = None
-) -> list[tuple[str, Location]]:
+def _in_archive(shown: str, archive: Path, wanted: str | None = None) -> list[tuple[str, Location]]:
     with reading(shown):
-        members = members_of(archive, shown, _ends(suffixes), wanted)
+        members = members_of(archive, shown, _ENDS, wanted)
     return sorted(((f"{shown}/{member.name}", member) for member in members), key=lambda item: _natural_order(item[0]))
 
 
-def _files(pattern: str, folder: Path, suffixes: Sequence[str]) -> list[tuple[str, Path]]:
+def _files(pattern: str, search: _Search) -> list[tuple[str, Path]]:
+    folder = search.folder
     location = folder / pattern
     with reading(pattern):
         if location.is_dir():
-            return _in_folder(pattern, location, folder, suffixes)
+            return _in_folder(pattern, location, search)
         # A file may have brackets in its name, so a path that is there is never taken for a glob.
         if location.exists():
             return [(pattern, location)]
@@ -174,23 +184,27 @@ def _files(pattern: str, folder: Path, suffixes: Sequence[str]) -> list[tuple[st
     )
 
 
-def _in_folder(pattern: str, location: Path, folder: Path, suffixes: Sequence[str]) -> list[tuple[str, Path]]:
-    ends = (*_ends(suffixes), ARCHIVE)
+def _in_folder(pattern: str, location: Path, search: _Search) -> list[tuple[str, Path]]:
     found = [
         path
-        for path in location.iterdir()
-        if path.name.lower().endswith(ends) and not path.name.startswith(".") and path.is_file()
+        for path in (_in_partitions(location) if search.is_hive else location.iterdir())
+        if path.name.lower().endswith((*_ENDS, ARCHIVE)) and not path.name.startswith(".") and path.is_file()
     ]
     if not found:
+        remedy = "Put the files there, or name them by a glob such as `folder/*.txt` in `source`."
+        if not search.is_hive and any("=" in path.name for path in location.iterdir()):
+            remedy = "Set `hive = true` in its [[load]] to read the files in folders such as `year=2024`."
         raise SourceError(
-            f"The folder {pattern!r} in {folder} has no file that ends in {', '.join(suffixes)}.",
-            "Put the files there, or name them by a glob such as `folder/*.txt` in `source`.",
+            f"The folder {pattern!r} in {search.folder} has no file that ends in {', '.join(SUFFIXES)}.",
+            remedy,
         )
-    return _in_order(found, folder)
+    return _in_order(found, search.folder)
 
 
-def _ends(suffixes: Sequence[str]) -> tuple[str, ...]:
-    return tuple(suffix + packed for suffix in suffixes for packed in ("", *COMPRESSIONS))
+def _in_partitions(location: Path) -> list[Path]:
+    """Everything beneath a folder but what is not data by its name: ``_temporary/0/…``, ``.crc``."""
+    names = glob.glob("**/*", root_dir=location, recursive=True)
+    return [location / name for name in names if not any(part.startswith("_") for part in PurePath(name).parts)]
 
 
 def _by_glob(pattern: str, folder: Path) -> list[tuple[str, Path]]:

@@ -398,7 +398,7 @@ def test_history_and_rejects_of_a_config_are_those_of_its_job(folder):
 LOAD_KEYS = [
     (
         'format = "xls"',
-        '[[load]] number 1, format: "xls" is not allowed; allowed: "csv" or "parquet"',
+        '[[load]] number 1, format: "xls" is not allowed; allowed: "csv", "jsonl", "parquet" or "arrow"',
     ),
     (
         'method = "fast"',
@@ -542,7 +542,7 @@ UNKNOWN_KEYS = [
     ),
     (
         DATABASE + LOAD + "zzz = 1\n",
-        "[[load]] number 1, zzz: unknown key; allowed: source, name, format, table, model, create, key, "
+        "[[load]] number 1, zzz: unknown key; allowed: source, name, format, hive, table, model, create, key, "
         "on_duplicate, record_duplicates, max_rejects, max_record_bytes, commit_every, method, ignore_columns, csv, "
         "columns.",
     ),
