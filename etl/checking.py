@@ -42,6 +42,8 @@ class LoadReport:
     constraints: tuple[str, ...]
     warnings: tuple[str, ...]
     problems: tuple[str, ...]
+    filter: tuple[str, ...] = ()  # what a record has to meet to be loaded
+    transform: str | None = None
     comparison: Comparison | None = None  # of its method with `row`, where that was asked for and can differ
 
 
@@ -121,19 +123,20 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
         constraints=tuple(_constraints(target)),
         warnings=tuple(_warnings(plan)),
         problems=tuple(_problems(connection, target)),
+        filter=_filter_words(plan),
+        transform=plan.load.transform,
     )
 
 
 def _fed_by(plan: LoadPlan, column: Column) -> str | None:
     mapped = {feed.name: feed for source in plan.sources[:1] for feed in source.mapping.columns}
     feed = mapped.get(column.name)
-    if feed is None:
-        return None
-    entry = plan.load.columns.get(column.name)
-    if entry is not None and entry.value is not None:
-        return f"the constant {entry.value!r}"
-    words = f'"{entry.source if entry is not None else column.name}"'
-    return f"{words} as {entry.format}" if entry is not None and entry.format else words
+    return None if feed is None else feed.words
+
+
+def _filter_words(plan: LoadPlan) -> tuple[str, ...]:
+    filters = (source.mapping.filter for source in plan.sources[:1])
+    return tuple(words for record_filter in filters if record_filter is not None for words in record_filter.words)
 
 
 def _type_words(type_: ColumnType) -> str:
@@ -198,6 +201,10 @@ def _load_lines(load: LoadReport) -> Iterator[str]:
     yield f"load {load.name} into {load.table}"
     yield f"  method      {load.method}: {load.reason}"
     yield f"  sources     {len(load.sources):,} with {load.size:,} bytes: {_some(load.sources)}"
+    for number, condition in enumerate(load.filter):
+        yield f"  {'' if number else 'filter':<11} {condition}"
+    if load.transform is not None:
+        yield f"  transform   {load.transform}"
     width = max(len(column.name) for column in load.columns)
     kinds = max(len(column.type) for column in load.columns)
     for number, column in enumerate(load.columns):
@@ -246,6 +253,8 @@ def _load_as_dict(load: LoadReport) -> dict[str, object]:
         "reason": load.reason,
         "sources": list(load.sources),
         "bytes": load.size,
+        "filter": list(load.filter),
+        "transform": load.transform,
         "columns": [{"name": column.name, "type": column.type, "source": column.source} for column in load.columns],
         "constraints": list(load.constraints),
         "warnings": list(load.warnings),

@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from sqlalchemy import Connection
@@ -17,8 +19,9 @@ from sqlalchemy import Connection
 from etl.config import Format, Job, Load, Method
 from etl.database import Target, find_targets, in_foreign_key_order
 from etl.errors import ConfigError, SourceError
-from etl.mapping import Plan, plan_mapping
+from etl.mapping import Plan, SourceFacts, plan_mapping
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
+from etl.user_code import import_by_name
 from etl.writers import Choice, choose_writer
 
 
@@ -80,21 +83,36 @@ def planned(
     targets = find_targets(connection, job, loads)
     connection.rollback()
     return [
-        _plan(load, targets[load.name], sources[load.name], method) for load in in_foreign_key_order(loads, targets)
+        _plan(load, targets[load.name], sources[load.name], method, job.folder)
+        for load in in_foreign_key_order(loads, targets)
     ]
 
 
-def _plan(load: Load, target: Target, sources: Sequence[Source], method: Method | None) -> LoadPlan:
-    planned_sources = tuple(_plan_source(load, target, source) for source in sources)
+def _plan(load: Load, target: Target, sources: Sequence[Source], method: Method | None, folder: Path) -> LoadPlan:
+    transform = _transform(load, folder)
+    planned_sources = tuple(_plan_source(load, target, source, transform) for source in sources)
     given = set.intersection(*({column.name for column in source.mapping.columns} for source in planned_sources))
     return LoadPlan(load, target, choose_writer(target, method or load.method, given), planned_sources)
 
 
-def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
+def _transform(load: Load, folder: Path) -> Any:
+    """The function that ``transform`` names; None where there is none."""
+    if load.transform is None:
+        return None
+    remedy = 'Give "package.module:function" that Python can import.'
+    function = import_by_name(load.name, "transform", load.transform, folder, remedy)
+    if not callable(function):
+        raise ConfigError(f'Load {load.name}: transform = "{load.transform}" is no function.', remedy)
+    return function
+
+
+def _plan_source(load: Load, target: Target, source: Source, transform: Any) -> SourcePlan:
     format_ = load.format or format_of(source.location if source.path != "-" else "standard input")
     schema = open_reader(source, load, format_).schema
+    null_words = load.csv.null if format_ == "csv" else ()
+    facts = SourceFacts(source.path, null_words, transform, load.transform or "")
     try:
-        return SourcePlan(source, format_, schema, plan_mapping(schema, target.columns, load))
+        return SourcePlan(source, format_, schema, plan_mapping(schema, target.columns, load, facts))
     except SourceError as error:
         hint = _delimiter_hint(schema.names) if format_ == "csv" else ""
         raise SourceError(f"{source.path}: {error.problem}", f"{hint}{error.remedy}") from error

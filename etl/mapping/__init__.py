@@ -1,6 +1,6 @@
 """Records to rows: which source column feeds which target column, and the exact conversion of every cell."""
 
-from etl.mapping.plan import Plan, plan_mapping
+from etl.mapping.plan import Plan, SourceFacts, plan_mapping
 from etl.mapping.rows import map_records, source_documents
 
-__all__ = ["Plan", "map_records", "plan_mapping", "source_documents"]
+__all__ = ["Plan", "SourceFacts", "map_records", "plan_mapping", "source_documents"]

@@ -494,15 +494,15 @@ LOAD_KEYS = [
     ),
     (
         'columns.total = { from = "Total", value = 3 }',
-        "[load.columns] of load 1, total: give exactly one of from and value",
+        "[load.columns] of load 1, total: give exactly one of from, value, file, record, line, concat and compute",
     ),
     (
         'columns.total = { format = "%d" }',
-        "[load.columns] of load 1, total: give exactly one of from and value",
+        "[load.columns] of load 1, total: give exactly one of from, value, file, record, line, concat and compute",
     ),
     (
         'columns.total = { value = 3, format = "%d" }',
-        "[load.columns] of load 1, total: format goes with from",
+        "[load.columns] of load 1, total: format goes with from, concat or compute",
     ),
     (
         "columns.total = { value = [3] }",
