@@ -43,7 +43,7 @@ TIME_FUNCTIONS = (
     *("seconds_between", "year", "years_between"),
 )
 CHOOSING_FUNCTIONS = (
-    *("and_kleene", "coalesce", "equal", "greater", "greater_equal", "if_else", "invert", "is_null", "is_valid"),
+    *("and_kleene", "coalesce", "equal", "greater", "greater_equal", "invert", "is_null", "is_valid"),
     *("less", "less_equal", "max_element_wise", "min_element_wise", "not_equal", "or_kleene"),
 )
 FUNCTIONS = frozenset((*TEXT_FUNCTIONS, *NUMBER_FUNCTIONS, *TIME_FUNCTIONS, *CHOOSING_FUNCTIONS))
@@ -58,7 +58,11 @@ _KINDS = {
     "double": Kind.DOUBLE,
     "timestamptz": Kind.TIMESTAMPTZ,
 }
-_TOLD = {"overflow": "the result is too large", "divide by zero": "a division by zero"}
+_TOLD = {
+    "overflow": "the result is too large",
+    "divide by zero": "a division by zero",
+    "square root of negative number": "the root of a negative number",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +108,19 @@ class Computation:
         part = [arg.slice(first, count) if isinstance(arg, pa.Array) else arg for arg in arrays]
         try:
             return Converted(self.call(*part))
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowInvalid, pa.ArrowCapacityError) as error:
             if count == 1:
                 return Converted(pa.nulls(1, self.type), {first: self._why(error)})
         half = count // 2
         left, right = self._computed(arrays, first, half), self._computed(arrays, first + half, count - half)
         return Converted(pa.concat_arrays([left.values, right.values]), {**left.refused, **right.refused})
 
-    def _why(self, error: pa.ArrowInvalid) -> Refused:
+    def _why(self, error: Exception) -> Refused:
         # Arrow's own words may show the cell.
-        return Refused(Reason.COMPUTE, f"{self.function} cannot be computed: {_TOLD.get(str(error), 'no such value')}")
+        return Refused(
+            Reason.COMPUTE,
+            f"{self.function} cannot be computed: {_TOLD.get(str(error).lower(), 'there is no such value')}",
+        )
 
 
 def plan_computation(

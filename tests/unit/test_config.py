@@ -544,7 +544,7 @@ UNKNOWN_KEYS = [
         DATABASE + LOAD + "zzz = 1\n",
         "[[load]] number 1, zzz: unknown key; allowed: source, name, format, table, model, create, key, "
         "on_duplicate, record_duplicates, max_rejects, max_record_bytes, commit_every, method, ignore_columns, csv, "
-        "columns.",
+        "columns, filter, transform.",
     ),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -186,10 +186,13 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     columns = {
         "names": Entry("id"),
         "day": Entry("missing"),
-        "name": Entry(value=b"\xff"),
+        "name": Entry(file=True),
         "id": Entry("id", format="%d"),
     }
-    error = fault(["id", "extra"], OrdersLoad(columns))
+    target = [replace(column, type=ColumnType(Kind.INTEGER)) if column.name == "name" else column for column in TABLE]
+    with pytest.raises(EtlError) as caught:
+        plan_mapping(source("id", "extra"), target, OrdersLoad(columns))
+    error = caught.value
     assert type(error) is ConfigError
     for part in (
         '"names"',
