@@ -24,7 +24,7 @@ from etl.mapping.feeds import SourceColumn
 from etl.records import ColumnType, Kind, Reason, RecordBatch
 
 TEXT_FUNCTIONS = (
-    *("binary_join_element_wise", "binary_length", "count_substring", "count_substring_regex", "ends_with"),
+    *("binary_length", "count_substring", "count_substring_regex", "ends_with"),
     *("find_substring", "find_substring_regex", "match_like", "match_substring", "match_substring_regex"),
     *("replace_substring", "replace_substring_regex", "starts_with", "string_is_ascii", "utf8_capitalize"),
     *("utf8_center", "utf8_is_alnum", "utf8_is_alpha", "utf8_is_decimal", "utf8_is_digit", "utf8_is_lower"),
@@ -136,7 +136,7 @@ def plan_computation(
     arity = pc.get_function(wrapper.__name__).arity
     if arity is not Ellipsis and arity != len(arguments):
         raise ConfigError(f"{function} takes {arity} args, and {len(arguments)} are given", _CORRECT)
-    _check_options(function, wrapper, options, 0 if arity is Ellipsis else arity)
+    _check_options(function, wrapper, options)
     call = partial(wrapper, **options)
     try:
         result = call(*(_nothing(arg.type) if isinstance(arg, Argument) else arg for arg in arguments))
@@ -158,9 +158,8 @@ def check_function(function: str) -> None:
         )
 
 
-def _check_options(function: str, wrapper: Callable[..., pa.Array], options: Mapping[str, Any], arity: int) -> None:
-    named = [name for name, parameter in inspect.signature(wrapper).parameters.items() if _is_option(parameter)]
-    known = named[arity:]  # the first ones are the arguments
+def _check_options(function: str, wrapper: Callable[..., pa.Array], options: Mapping[str, Any]) -> None:
+    known = [name for name, parameter in inspect.signature(wrapper).parameters.items() if _is_option(parameter)]
     unknown = [name for name in options if name not in known]
     if unknown:
         raise ConfigError(f"{function} has no option {unknown[0]}; it has {', '.join(known) or 'none'}", _CORRECT)

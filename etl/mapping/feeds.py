@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Protocol
 
 import pyarrow as pa
@@ -152,11 +152,12 @@ class Concatenation:
 
     def cells(self, records: RecordBatch) -> Converted:
         texts = [canonical_texts(plain_array(column.cells(records).values)) for column in self.columns]
-        parts = [converted.values for converted in texts]
-        joined = pc.binary_join_element_wise(*parts, self.separator, null_handling="skip")
-        all_null = pc.is_null(pc.coalesce(*parts))
         refused = {place: why for converted in reversed(texts) for place, why in converted.refused.items()}
-        return Converted(pc.if_else(all_null, pa.scalar(None, pa.string()), joined), refused)
+        return Converted(reduce(self._joined, [converted.values for converted in texts]), refused)
+
+    def _joined(self, before: pa.Array, behind: pa.Array) -> pa.Array:
+        # Not null_handling="skip": Arrow 26 then gives no cell at all where every one is NULL.
+        return pc.coalesce(pc.binary_join_element_wise(before, behind, self.separator), before, behind)
 
 
 # What is done to texts before they are converted

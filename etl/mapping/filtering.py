@@ -224,7 +224,7 @@ def _require_pattern(pattern: str) -> None:
     try:
         pc.match_substring_regex(pa.array([""]), pattern)
     except pa.ArrowInvalid as error:
-        said = str(error).rpartition(": ")[2]
+        said = str(error).removeprefix("Invalid regular expression: ")
         raise ConfigError(f"matches is no regular expression of RE2: {said}", _CORRECT) from error
 
 

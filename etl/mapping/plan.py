@@ -230,8 +230,9 @@ def _origin(source: pa.Schema, entry: ColumnSource) -> Origin:
         return LineNumber()
     if entry.compute is not None:
         return _computation(source, entry, entry.compute)
-    columns = tuple(_source_column(source, name) for name in entry.source_columns)
-    return Concatenation(columns, entry.separator or "") if entry.concat else columns[0]
+    if entry.concat:
+        return Concatenation(tuple(_source_column(source, name) for name in entry.concat), entry.separator or "")
+    return _source_column(source, entry.source or "")
 
 
 def _source_column(source: pa.Schema, name: str) -> SourceColumn:
