@@ -2,7 +2,8 @@
 
 The value in the config decides how a cell is compared: a string with the cell's text, a number with the number that
 the text says, exactly, a date or a time as a column of that type reads the text. A cell that cannot be read as what it
-is compared with makes its record a reject: neither way of the filter would be an honest guess.
+is compared with makes its record a reject, unless other conditions settle the question: neither way of the filter would
+be an honest guess.
 """
 
 from __future__ import annotations
@@ -61,10 +62,20 @@ class Combination:
     all_must_hold: bool
 
     def __call__(self, columns: pa.RecordBatch) -> Judged:
+        """A cell that cannot be read matters only where the other conditions do not settle the question."""
         judged = [condition(columns) for condition in self.conditions]
-        combine = np.logical_and if self.all_must_hold else np.logical_or
-        refused = {place: why for one in reversed(judged) for place, why in one.refused.items()}
-        return Judged(combine.reduce([one.holds for one in judged]), refused)
+        sure = [_known(one) & (one.holds != self.all_must_hold) for one in judged]  # and so settles it by itself
+        is_settled: Mask = np.logical_or.reduce(sure)
+        refused = {
+            place: why for one in reversed(judged) for place, why in one.refused.items() if not is_settled[place]
+        }
+        return Judged(is_settled != self.all_must_hold, refused)
+
+
+def _known(judged: Judged) -> Mask:
+    known = np.ones(len(judged.holds), dtype=bool)
+    known[list(judged.refused)] = False
+    return known
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def assert_is_as_expected(case: Path, config: Path, method: str, url: str) -> No
 
 
 def test_there_are_cases():
-    assert len(CASES) >= 27
+    assert len(CASES) >= 28
 
 
 def expected_rows(table: Path) -> list[list[str]]:

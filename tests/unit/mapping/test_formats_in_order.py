@@ -69,7 +69,7 @@ def first_read_by_python(text: str, formats: list[str]) -> dt.datetime | None:
     return None
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(data=st.data(), formats=FORMATS)
 def test_formats_in_order_mean_strptime_in_order(data: st.DataObject, formats: list[str]) -> None:
     moments = data.draw(st.lists(st.datetimes(dt.datetime(1000, 1, 1)), min_size=1, max_size=4))
