@@ -118,9 +118,13 @@ def _parse_constants(value: object) -> object:
 def _parse_args(value: object) -> object:
     """One column stands for a list of one."""
     args = list(value) if isinstance(value, list | tuple) else [value]
-    if not all(isinstance(arg, str | Argument) or (isinstance(arg, dict) and list(arg) == ["value"]) for arg in args):
+    if not all(isinstance(arg, str | Argument) or _is_constant(arg) for arg in args):
         raise ValueError('a list of source columns and constants, such as ["price", { value = 100 }]')
     return tuple(args)
+
+
+def _is_constant(arg: object) -> bool:
+    return isinstance(arg, dict) and list(arg) == ["value"] and not isinstance(arg["value"], list | dict)
 
 
 def _parse_conditions(value: object) -> object:
@@ -306,7 +310,7 @@ class ColumnSource(_Model):
     @classmethod
     def _known_zone(cls, value: str | None) -> str | None:
         if value is not None and not is_time_zone(value):
-            raise ValueError('the IANA name of a time zone, such as "Europe/Lisbon" or "UTC"')
+            raise ValueError('the IANA name of a time zone that the system knows, such as "Europe/Lisbon"')
         return value
 
 
@@ -672,7 +676,7 @@ def _sentence(error: Mapping[str, Any], content: dict[str, Any]) -> str:
 
 def _allowed(error: Mapping[str, Any]) -> str:
     if error["type"] == "literal_error":
-        return str(error["ctx"]["expected"]).replace("'", '"')
+        return str(error["ctx"]["expected"]).replace("'", '"').replace("True", "true")
     return str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
 
 

@@ -40,13 +40,13 @@ def batch(lines: bool = True, **columns: Any) -> RecordBatch:
     return RecordBatch(made, numbers, numbers * 2 if lines else None, (), Position(10 + made.num_rows), 0)
 
 
-def mapped(records: RecordBatch, type_: ColumnType, facts: SourceFacts = PLAIN, **entry: Any) -> Rows:
+def mapped(records: RecordBatch, type_: ColumnType, facts: SourceFacts = PLAIN, /, **entry: Any) -> Rows:
     load = ThingsLoad({"x": ColumnSource.model_validate(entry), "same": ColumnSource.model_validate({"from": "a"})})
     table = [Column("x", type_), Column("same", TEXT)]
     return map_records(records, plan_mapping(records.columns.schema, table, load, facts))
 
 
-def cells(records: RecordBatch, type_: ColumnType, facts: SourceFacts = PLAIN, **entry: Any) -> list[object]:
+def cells(records: RecordBatch, type_: ColumnType, facts: SourceFacts = PLAIN, /, **entry: Any) -> list[object]:
     rows = mapped(records, type_, facts, **entry)
     assert not rows.rejects
     found: list[object] = rows.columns.column(0).to_pylist()
@@ -237,7 +237,7 @@ def test_an_argument_that_cannot_be_read_is_refused_for_that() -> None:
         ({"compute": "call_function", "args": "a"}, "is none of the functions that compute allows"),
         ({"compute": "utf8_upper", "args": ["a", "a"]}, "utf8_upper takes 1 args, and 2 are given"),
         ({"compute": "utf8_upper", "args": "a", "options": {"memory_pool": 1}}, "no option memory_pool; it has none"),
-        ({"compute": "utf8_lpad", "args": "a", "options": {"widht": 1}}, "utf8_lpad has no option widht; it has width"),
+        ({"compute": "utf8_lpad", "args": "a", "options": {"size": 1}}, "utf8_lpad has no option size; it has width"),
         ({"compute": "utf8_lpad", "args": "a", "options": {"width": "x"}}, "cannot be computed with (string)"),
         ({"compute": "add", "args": ["a", "a"], "options": {"x": 1}}, "add has no option x; it has none"),
         ({"compute": "utf8_lpad", "args": "a"}, "utf8_lpad cannot be computed with (string)"),
