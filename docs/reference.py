@@ -23,6 +23,7 @@ PAGE = ROOT / "docs" / "config.md"
 SCHEMA = ROOT / "configs" / "etl.schema.json"
 HEAD = "| key | type | default | meaning | example |\n| --- | --- | --- | --- | --- |\n"
 _MARKED = re.compile(r"(?<=<!-- keys of )(\w+)(, made by make docs -->\n).*?(?=<!-- end of keys -->)", re.DOTALL)
+INLINE = ("Argument",)  # with one key alone, which the meaning of another one tells
 _TYPES = {"string": "string", "integer": "integer", "number": "float", "boolean": "boolean", "object": "table"}
 _FORMATS = {"date-time": "datetime", "date": "date", "time": "time"}
 
@@ -44,7 +45,7 @@ def page(text: str) -> str:
 def tables() -> dict[str, dict[str, Any]]:
     """The JSON Schema of each table of the config that has keys, by the name of its model."""
     definitions: dict[str, dict[str, Any]] = keys_schema()["$defs"]
-    return definitions
+    return {name: model for name, model in definitions.items() if name not in INLINE}
 
 
 def keys_table(model: dict[str, Any]) -> str:

@@ -19,12 +19,14 @@ from etl.errors import (
     EtlError,
     Locked,
     OutOfMemory,
+    RecordErrors,
     SourceChanged,
     SourceError,
     TargetError,
     TargetMismatch,
     TargetUnavailable,
     TooManyRejects,
+    TransformError,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ __all__ = [
     "LoadResult",
     "Locked",
     "OutOfMemory",
+    "RecordErrors",
     "RejectCount",
     "RunResult",
     "SourceChanged",
@@ -51,6 +54,7 @@ __all__ = [
     "TargetMismatch",
     "TargetUnavailable",
     "TooManyRejects",
+    "TransformError",
     "load",
     "read_job",
 ]

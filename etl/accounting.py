@@ -56,6 +56,7 @@ def counts_of(records: RecordBatch, rows: Rows, outcome: Outcome) -> Counts:
         written=outcome.rows - refused.total(),
         duplicates=refused[Verdict.DUPLICATE],
         rejected=len(records.rejects) + len(rows.rejects) + refused[Verdict.REJECTED],
+        filtered=rows.filtered,
     )
 
 

@@ -46,6 +46,8 @@ class LoadReport:
     makes: str | None  # what it makes of the table first: "a table" or "columns"
     made_columns: tuple[ColumnReport, ...]
     preview: Preview | None = None  # of its first source
+    filter: tuple[str, ...] = ()  # what a record has to meet to be loaded
+    transform: str | None = None
     comparison: Comparison | None = None  # of its method with `row`, where that was asked for and can differ
 
 
@@ -131,6 +133,8 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
         makes=None if plan.making is None else "table" if plan.making.existing is None else "columns",
         made_columns=tuple(_made_columns(connection, plan)),
         preview=_preview(plan),
+        filter=_filter_words(plan),
+        transform=plan.load.transform,
     )
 
 
@@ -147,13 +151,13 @@ def _made_columns(connection: Connection, plan: LoadPlan) -> Iterator[ColumnRepo
 
 
 def _fed_by(plan: LoadPlan, column: Column) -> str | None:
-    if column.name not in plan.feeds:
-        return None
-    entry = plan.load.columns.get(column.name)
-    if entry is not None and entry.value is not None:
-        return f"the constant {entry.value!r}"
-    words = f'"{entry.source if entry is not None else column.name}"'
-    return f"{words} as {entry.format}" if entry is not None and entry.format else words
+    feed = plan.feeds.get(column.name)
+    return None if feed is None else feed.words
+
+
+def _filter_words(plan: LoadPlan) -> tuple[str, ...]:
+    filters = (source.mapping.filter for source in plan.sources[:1])
+    return tuple(words for record_filter in filters if record_filter is not None for words in record_filter.words)
 
 
 def _type_words(type_: ColumnType) -> str:
@@ -227,6 +231,10 @@ def _load_lines(load: LoadReport, width: int) -> Iterator[str]:
     yield f"  method      {load.method}: {load.reason}"
     yield f"  sources     {len(load.sources):,} with {load.size:,} bytes: {_some(load.sources)}"
     yield from _making_lines(load)
+    for number, condition in enumerate(load.filter):
+        yield f"  {'' if number else 'filter':<11} {condition}"
+    if load.transform is not None:
+        yield f"  transform   {load.transform}"
     names = max(len(column.name) for column in load.columns)
     kinds = max(len(column.type) for column in load.columns)
     for number, column in enumerate(load.columns):
@@ -286,6 +294,8 @@ def _load_as_dict(load: LoadReport) -> dict[str, object]:
         "reason": load.reason,
         "sources": list(load.sources),
         "bytes": load.size,
+        "filter": list(load.filter),
+        "transform": load.transform,
         "columns": [{"name": column.name, "type": column.type, "source": column.source} for column in load.columns],
         "constraints": list(load.constraints),
         "preview": None if load.preview is None else preview_as_dict(load.preview),

@@ -170,7 +170,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
     """What a person reads; no value of the data is in it."""
     chosen, row = comparison.chosen, comparison.row
     verdict = "the same rows and verdicts" if comparison.is_same else "NOT THE SAME"
-    yield f"{chosen.counts.read:,} records by {chosen.method} and by {row.method}: {verdict}"
+    left_out = f"; {chosen.counts.filtered:,} were filtered" if chosen.counts.filtered else ""
+    yield f"{chosen.counts.read:,} records by {chosen.method} and by {row.method}: {verdict}{left_out}"
     if not comparison.is_same:
         yield from (f"by {trial.method}: {_counts(trial)}" for trial in (chosen, row))
         yield from _difference_lines(comparison, comparison.written_by_one)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from encodings.aliases import aliases
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -35,6 +35,7 @@ from sqlalchemy.exc import ArgumentError
 
 from etl.errors import ConfigError
 from etl.showing import shown_argument, without_passwords
+from etl.zones import is_time_zone
 
 Method = Literal["auto", "copy", "bulk", "row"]
 Format = Literal["csv", "jsonl", "parquet", "arrow"]
@@ -139,6 +140,37 @@ _BytesAsWritten = Annotated[int, Field(gt=0, le=MOST_RECORD_BYTES)]
 _LinesAsWritten = Annotated[int, Field(ge=0)]
 _HeaderAsWritten = bool | Annotated[int, Field(gt=0)] | list[Annotated[int, Field(gt=0)]]
 _IntervalAsWritten = Annotated[int, Field(gt=0)] | Literal["file", "run"]
+
+
+def _parse_constants(value: object) -> object:
+    if not isinstance(value, list | tuple) or not value or any(isinstance(item, list | dict) for item in value):
+        raise ValueError('a list of strings, numbers, booleans, dates or times, such as ["paid", "sent"]')
+    return tuple(value)
+
+
+def _parse_args(value: object) -> object:
+    """One column stands for a list of one."""
+    args = list(value) if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(arg, str | Argument) or _is_constant(arg) for arg in args):
+        raise ValueError('a list of source columns and constants, such as ["price", { value = 100 }]')
+    return tuple(args)
+
+
+def _is_constant(arg: object) -> bool:
+    return isinstance(arg, dict) and list(arg) == ["value"] and not isinstance(arg["value"], list | dict)
+
+
+def _parse_conditions(value: object) -> object:
+    """One condition stands for a list of one."""
+    if isinstance(value, dict | Condition):
+        return (value,)
+    if isinstance(value, list | tuple) and all(isinstance(item, dict | Condition) for item in value):
+        return tuple(value)
+    raise ValueError('a list of conditions, such as [{ column = "status", equals = "paid" }]')
+
+
+_AnyConstant = Annotated[Constant | None, BeforeValidator(_parse_constant)]
+_Constants = Annotated[tuple[Constant, ...] | None, BeforeValidator(_parse_constants)]
 
 
 class Csv(_Model):
@@ -305,35 +337,197 @@ class Csv(_Model):
         return self
 
 
-class ColumnSource(_Model):
-    """Where a target column takes its values from: a source column, or a constant."""
+class Argument(_Model):
+    """A constant among the arguments of ``compute``."""
 
-    source: str | None = Field(
-        default=None,
-        alias="from",
-        description="the source column",
-        examples=["Date"],
-        json_schema_extra={"x-unset": "this or `value`"},
+    value: Annotated[Constant, BeforeValidator(_parse_constant)] = Field(
+        description="the same value for every record", examples=[100]
     )
-    format: str | None = Field(
-        default=None,
-        description="how dates and times are written, in the terms of Python's `strptime`",
+
+
+class ColumnSource(_Model):
+    """Where a target column takes its values from: exactly one of ``ORIGINS``, and how they are read."""
+
+    ORIGINS: ClassVar = ("from", "value", "file", "record", "line", "concat", "compute")
+
+    source: str | None = Field(default=None, alias="from", description="the source column", examples=["Date"])
+    format: Strings = Field(
+        default=(),
+        description="how dates and times are written, in the terms of Python's `strptime`, or `epoch` or `epoch_ms` "
+        "for seconds or milliseconds since 1970 in UTC; of a list the first that reads the text "
+        "([mapping](mapping.md#dates-and-times)). By default ISO 8601",
         examples=["%d/%m/%Y"],
-        json_schema_extra={"x-unset": "ISO 8601"},
     )
-    value: Annotated[Constant | None, BeforeValidator(_parse_constant)] = Field(
+    value: _AnyConstant = Field(default=None, description="the same value in every row", examples=["PT"])
+    timezone: str | None = Field(
         default=None,
-        description="the same value in every row",
-        examples=["PT"],
-        json_schema_extra={"x-unset": "this or `from`"},
+        description="the IANA name of the zone that a timestamp without an offset is in, by default UTC; "
+        "for columns with time zone ([mapping](mapping.md#time-zones))",
+        examples=["Europe/Lisbon"],
     )
+    trim: bool = Field(default=False, description="cut white space off both ends of the text", examples=[True])
+    case: Literal["upper", "lower"] | None = Field(
+        default=None, description="`upper` or `lower`: the text in that case", examples=["upper"]
+    )
+    empty_as_null: bool | None = Field(
+        default=None,
+        description="`true`: the empty text is NULL, also in quotes, and what `trim` leaves empty; `false`: a bare "
+        "empty field is the empty text, and not NULL",
+        examples=[True],
+    )
+    default: _AnyConstant = Field(
+        default=None,
+        description="the value in place of NULL, and where the source has no such column",
+        examples=["unknown"],
+    )
+    file: Literal[True] | None = Field(
+        default=None, description="the path of the source, as it is shown", examples=[True]
+    )
+    record: Literal[True] | None = Field(default=None, description="the number of the record", examples=[True])
+    line: Literal[True] | None = Field(
+        default=None, description="the line where the record begins; NULL for Parquet", examples=[True]
+    )
+    concat: Strings = Field(
+        default=(),
+        description="source columns whose texts are joined; NULLs are left out",
+        examples=[["first", "last"]],
+    )
+    separator: str | None = Field(
+        default=None, description="what stands between the texts of `concat`, by default nothing", examples=[" "]
+    )
+    compute: str | None = Field(
+        default=None,
+        description="a function of pyarrow's `compute` that makes the value ([list](mapping.md#expressions))",
+        examples=["utf8_reverse"],
+    )
+    args: Annotated[
+        tuple[str | Argument, ...],
+        BeforeValidator(_parse_args, json_schema_input_type=str | Argument | list[str | Argument]),
+    ] = Field(
+        default=(),
+        description="the arguments of `compute`: source columns, and constants as `{ value = 100 }`",
+        examples=[["price", {"value": 100}]],
+    )
+    options: Mapping[str, Any] = Field(
+        default_factory=dict, description="the options of `compute`", examples=[{"start": 0, "stop": 3}]
+    )
+    read_as: str | None = Field(
+        default=None,
+        alias="as",
+        description="the type that the arguments of `compute` are read in, such as `integer` or `numeric(12,2)`; "
+        "by default their own, which is text in a CSV file",
+        examples=["numeric(12,2)"],
+    )
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """Every source column that is named, each once."""
+        named = (self.source, *self.concat, *(arg for arg in self.args if isinstance(arg, str)))
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+    @property
+    def reads_texts(self) -> bool:
+        """Whether anything is to be done to a text before it is converted."""
+        return self.trim or self.case is not None or self.empty_as_null is not None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.source is None) == (self.value is None):
-            raise ValueError("give exactly one of from and value")
-        if self.format is not None and self.source is None:
-            raise ValueError("format goes with from")
+    def _one_origin(self) -> Self:
+        given = (self.source, self.value, self.file, self.record, self.line, self.concat or None, self.compute)
+        if sum(origin is not None for origin in given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(self.ORIGINS[:-1])} and {self.ORIGINS[-1]}")
+        return self
+
+    @model_validator(mode="after")
+    def _companions(self) -> Self:
+        """What goes with some origins only."""
+        has_texts = self.source is not None or bool(self.concat) or self.compute is not None
+        goes_with: dict[str, tuple[dict[str, object], bool]] = {
+            "compute": (
+                {"args": self.args, "options": self.options, "as": self.read_as is not None},
+                self.compute is not None,
+            ),
+            "concat": ({"separator": self.separator is not None}, bool(self.concat)),
+            "from, concat or compute": (
+                {
+                    "format": self.format,
+                    "timezone": self.timezone,
+                    "trim": self.trim,
+                    "case": self.case,
+                    "empty_as_null": self.empty_as_null is not None,
+                    "default": self.default is not None,
+                },
+                has_texts,
+            ),
+        }
+        for origin, (keys, is_given) in goes_with.items():
+            stray = [key for key, is_set in keys.items() if is_set and not is_given]
+            if stray:
+                raise ValueError(f"{stray[0]} goes with {origin}")
+        if self.compute is not None and not self.args:
+            raise ValueError("compute needs args, the source columns that it computes with")
+        return self
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None and not is_time_zone(value):
+            raise ValueError('the IANA name of a time zone that the system knows, such as "Europe/Lisbon"')
+        return value
+
+
+class Condition(_Model):
+    """One condition of ``filter``: a source column and one comparison, or ``any`` of several conditions."""
+
+    COMPARISONS: ClassVar = (
+        *("equals", "not_equals", "in", "not_in", "less", "less_equal", "greater", "greater_equal"),
+        *("matches", "is_null"),
+    )
+
+    column: str | None = Field(default=None, description="the source column", examples=["status"])
+    equals: _AnyConstant = Field(default=None, description="is this value", examples=["paid"])
+    not_equals: _AnyConstant = Field(default=None, description="is another value, or NULL", examples=["void"])
+    is_in: _Constants = Field(default=None, alias="in", description="is one of these", examples=[["paid", "sent"]])
+    not_in: _Constants = Field(default=None, description="is none of these, or NULL", examples=[["void", "test"]])
+    less: _AnyConstant = Field(default=None, description="is less", examples=[100])
+    less_equal: _AnyConstant = Field(default=None, description="is less or equal", examples=[100])
+    greater: _AnyConstant = Field(default=None, description="is greater", examples=[0])
+    greater_equal: _AnyConstant = Field(default=None, description="is greater or equal", examples=[0])
+    matches: str | None = Field(
+        default=None, description="has a match of this regular expression (RE2)", examples=["^PT"]
+    )
+    is_null: bool | None = Field(default=None, description="is NULL, or is not", examples=[False])
+    format: Strings = Field(
+        default=(), description="how dates and times are written, as for a column", examples=["%d/%m/%Y"]
+    )
+    any: Annotated[tuple[Condition, ...], BeforeValidator(_parse_conditions)] = Field(
+        default=(),
+        description="at least one of these conditions holds",
+        examples=[[{"column": "status", "equals": "paid"}, {"column": "total", "equals": 0}]],
+    )
+
+    @property
+    def source_columns(self) -> tuple[str, ...]:
+        """Every source column that is named."""
+        inner = [name for condition in self.any for name in condition.source_columns]
+        return (*(() if self.column is None else (self.column,)), *inner)
+
+    @property
+    def comparison(self) -> tuple[str, object]:
+        """The name of the comparison, and the value that is compared with."""
+        return self._comparisons[0]
+
+    @property
+    def _comparisons(self) -> list[tuple[str, object]]:
+        given = {name: getattr(self, "is_in" if name == "in" else name) for name in self.COMPARISONS}
+        return [(name, value) for name, value in given.items() if value is not None]
+
+    @model_validator(mode="after")
+    def _one_comparison(self) -> Self:
+        if self.any and (self.column is not None or self._comparisons):
+            raise ValueError("any stands alone, without column and comparison")
+        if not self.any and (self.column is None or len(self._comparisons) != 1):
+            words = f"{', '.join(self.COMPARISONS[:-1])} and {self.COMPARISONS[-1]}"
+            raise ValueError(f"give column and exactly one of {words}")
         return self
 
 
@@ -341,8 +535,9 @@ class Load(_Model):
     """``[[load]]``: sources into one table."""
 
     source: Strings = Field(
-        description="path, glob, folder, `.zip` archive, or `-` for standard input ([sources](sources.md)). Files are loaded in natural order: `orders-2` "
-        "before `orders-10`. What becomes of files that change meanwhile: [results](results.md#sources-that-change)",
+        description="path, glob, folder, `.zip` archive, or `-` for standard input ([sources](sources.md)). Files are "
+        "loaded in natural order: `orders-2` before `orders-10`. What becomes of files that change meanwhile: "
+        "[results](results.md#sources-that-change)",
         examples=[["a.csv", "b/*.csv.gz"]],
     )
     name: str = Field(
@@ -353,8 +548,8 @@ class Load(_Model):
     )
     format: Format | None = Field(
         default=None,
-        description="`csv`, `parquet`, `jsonl` or `arrow` ([sources](sources.md)); the suffix is looked up through `.gz`, "
-        "`.zst`, `.bz2` and `.lz4`",
+        description="`csv`, `parquet`, `jsonl` or `arrow` ([sources](sources.md)); the suffix is looked up through "
+        "`.gz`, `.zst`, `.bz2` and `.lz4`",
         examples=["csv"],
         json_schema_extra={"x-unset": "from the suffix"},
     )
@@ -450,6 +645,18 @@ class Load(_Model):
         examples=[{"order_id": "Order ID"}],
         json_schema_extra={"x-unset": "same names"},
     )
+    filter: Annotated[tuple[Condition, ...], BeforeValidator(_parse_conditions)] = Field(
+        default=(),
+        description="conditions that a record has to meet, all of them; the others are left out and counted as "
+        "`filtered` ([mapping](mapping.md#filter))",
+        examples=[[{"column": "status", "equals": "paid"}]],
+    )
+    transform: str | None = Field(
+        default=None,
+        description="a function of the user's, `module:function`, that gets and returns the records as Arrow record "
+        "batches; its module is imported, looked for beside the config too ([mapping](mapping.md#transform))",
+        examples=["shop.cleaning:clean_orders"],
+    )
 
     @field_validator("source")
     @classmethod
@@ -458,6 +665,13 @@ class Load(_Model):
             raise ValueError("a path, a glob, a folder, or a list of these")
         if any("://" in source for source in value):
             raise ValueError('URLs are not there yet: fetch the file first, or pipe it in with "-"')
+        return value
+
+    @field_validator("transform")
+    @classmethod
+    def _names_function(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[^:\s]+:[^:\s]+", value):
+            raise ValueError('"module:function", such as "shop.cleaning:clean_orders"')
         return value
 
     @model_validator(mode="after")
@@ -471,6 +685,11 @@ class Load(_Model):
         if self.model and (self.create or self.add_columns):
             key = "create" if self.create else "add_columns"
             raise ValueError(f"{key} goes with table: what a mapped class needs is made by its metadata.create_all")
+        if self.transform and (self.create or self.add_columns):
+            key = "create" if self.create else "add_columns"
+            raise ValueError(
+                f"{key} goes without transform: the types are found in the sources, not in what it returns"
+            )
         return self
 
     @model_validator(mode="after")
@@ -750,7 +969,7 @@ def _sentence(error: Mapping[str, Any], content: dict[str, Any]) -> str:
 
 def _allowed(error: Mapping[str, Any]) -> str:
     if error["type"] == "literal_error":
-        return str(error["ctx"]["expected"]).replace("'", '"')
+        return str(error["ctx"]["expected"]).replace("'", '"').replace("True", "true")
     return str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
 
 
@@ -793,6 +1012,8 @@ def _load_place(path: list[str], table: str, subtable: str) -> _Place:
         return _Place(subtable.format("csv"), ".".join(path[1:2]), Csv)
     if path[:1] == ["columns"]:
         return _Place(subtable.format("columns"), ".".join(path[1:3]), ColumnSource)
+    if path[:1] == ["filter"] and len(path) > 1:
+        return _Place(table, f"filter.{int(path[1]) + 1}" + "".join(f".{key}" for key in path[2:3]), Condition)
     return _Place(table, ".".join(path[:1]), Load)
 
 

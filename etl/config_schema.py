@@ -75,7 +75,8 @@ class _Keys(GenerateJsonSchema):
         return found
 
     def literal_schema(self, schema: Any) -> JsonSchemaValue:
-        return super().literal_schema(schema) | {"type": "string"}
+        are_texts = all(isinstance(value, str) for value in schema["expected"])
+        return super().literal_schema(schema) | {"type": "string" if are_texts else "boolean"}
 
 
 def _for_editors(schema: Any) -> Any:

@@ -9,6 +9,7 @@
     │  ├─ TargetUnavailable     no connection, or it was lost
     │  └─ DuplicateFound        on_duplicate = "error" met a duplicate
     ├─ TooManyRejects           exit 4, the open transaction was rolled back
+    ├─ TransformError           exit 1, a function of the user's failed
     ├─ Locked                   exit 5
     ├─ OutOfMemory              exit 1
     └─ AccountingError          exit 1, the counts do not add up
@@ -19,6 +20,7 @@ passwords are never part of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 
@@ -75,6 +77,22 @@ class TooManyRejects(EtlError):
     """``max_rejects`` was passed; the open transaction was rolled back."""
 
     exit_code = 4
+
+
+class TransformError(EtlError):
+    """``transform`` of a load failed, or returned what it should not; the open transaction was rolled back."""
+
+
+class RecordErrors(Exception):
+    """What a function that ``transform`` names raises to refuse records: each becomes a reject with its message.
+
+    ``messages`` has the numbers of the records, as the column ``etl_record`` has them, and why each is refused. The
+    function is then called again with the others.
+    """
+
+    def __init__(self, messages: Mapping[int, str]) -> None:
+        super().__init__(f"{len(messages):,} records refused")
+        self.messages = {int(number): str(message) for number, message in messages.items()}
 
 
 class Locked(EtlError):

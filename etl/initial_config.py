@@ -118,7 +118,7 @@ def _load_of(
 
 def _format_of(source: Source) -> Format:
     try:
-        return format_of(source.location)
+        return format_of(source.path)
     except ConfigError:
         return "csv"
 

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import reduce
 
 from sqlalchemy import Connection
 
 from etl.config import ColumnSource, Format, Job, Load
 from etl.database import Making, NewColumn, Target, check_names, find_targets, missing_tables
 from etl.errors import ConfigError, SourceError, TargetMismatch
+from etl.json_cells import are_json_cells
 from etl.mapping.arrow_types import type_of_arrow
+from etl.mapping.epochs import EPOCHS
 from etl.mapping.found_types import TEXT, TypeFinder, joined_type
+from etl.mapping.unquoting import has_documents, texts_of_json
 from etl.records import ColumnType, Kind, Position, Reader
 
 Opened = Sequence[tuple[Format, Reader]]  # the sources of a load
@@ -109,74 +112,86 @@ def _new_columns(load: Load, target: Target, opened: Opened, connection: Connect
     return making
 
 
-@dataclass(frozen=True, slots=True)
-class _SameName:
-    """The entry of a column that has none."""
-
-    source: str | None
-    format: str | None = None
-    value: object = None
-
-
-_Entry = ColumnSource | _SameName
-
-
-def _wanted(load: Load, opened: Opened) -> dict[str, _Entry]:
+def _wanted(load: Load, opened: Opened) -> dict[str, ColumnSource]:
     """The target columns that the mapping feeds, in the order of the sources' columns, constants last."""
-    entries: dict[str, _Entry] = dict(load.columns)
-    used = {entry.source for entry in entries.values()}
+    entries: dict[str, ColumnSource] = dict(load.columns)
+    used = {name for entry in entries.values() for name in entry.source_columns}
     ignores_rest = "*" in load.ignore_columns
-    wanted: dict[str, _Entry] = {}
+    wanted: dict[str, ColumnSource] = {}
     for source in dict.fromkeys(name for _, reader in opened for name in reader.schema.names):
         wanted |= {target: entry for target, entry in entries.items() if entry.source == source}
         is_left_over = source not in used and source not in entries and source not in load.ignore_columns
         if is_left_over and not ignores_rest:
-            wanted[source] = _SameName(source)
+            wanted[source] = ColumnSource.model_validate({"from": source})
     return wanted | {target: entry for target, entry in entries.items() if entry.source is None}
 
 
-def _found_columns(load: Load, opened: Opened, wanted: Mapping[str, _Entry], dialect: str) -> Iterator[NewColumn]:
-    needed = {entry.source for entry in wanted.values() if entry.source is not None and entry.format is None}
+def _found_columns(load: Load, opened: Opened, wanted: Mapping[str, ColumnSource], dialect: str) -> Iterator[NewColumn]:
+    needed = {entry.source for entry in wanted.values() if entry.source is not None and not entry.format}
     try:
         types = _source_types(opened, needed, dialect)
-    except TargetMismatch as error:
-        raise TargetMismatch(f"Load {load.name}: {error.problem}.", error.remedy) from None
-    for name, entry in wanted.items():
-        if entry.source is None:
-            yield NewColumn(name, _type_of_constant(entry.value))
-        elif entry.format is not None:
-            yield NewColumn(name, ColumnType(_kind_of_format(entry.format)))
-        else:
-            yield NewColumn(name, types.get(entry.source, TEXT))
+        for name, entry in wanted.items():
+            yield NewColumn(name, _type_of(name, entry, types))
+    except (ConfigError, TargetMismatch) as error:
+        raise type(error)(f"Load {load.name}: {error.problem}.", error.remedy) from None
+
+
+def _type_of(name: str, entry: ColumnSource, types: Mapping[str, ColumnType]) -> ColumnType:
+    if entry.compute is not None:
+        raise ConfigError(
+            f"the type of {name} cannot be told before it is computed", "Create the table first and leave create out."
+        )
+    if entry.value is not None:
+        return _type_of_constant(entry.value)
+    if entry.record or entry.line:
+        return ColumnType(Kind.BIGINT)
+    if entry.source is None:  # the path, or texts that are joined
+        return TEXT
+    found = _type_of_formats(entry.format) if entry.format else types.get(entry.source, TEXT)
+    if entry.timezone is not None and found.kind is Kind.TIMESTAMP:
+        found = ColumnType(Kind.TIMESTAMPTZ)
+    return found if entry.default is None else joined_type(found, _type_of_constant(entry.default))
 
 
 def _source_types(opened: Opened, needed: Collection[str], dialect: str) -> dict[str, ColumnType]:
     types: dict[str, ColumnType] = {}
     finders: dict[str, TypeFinder] = {}
+    documents: set[str] = set()
     for format_, reader in opened:
         names = [name for name in reader.schema.names if name in needed]
-        if format_ == "csv":
-            _find_types(reader, {name: finders.setdefault(name, TypeFinder()) for name in names})
+        if format_ in ("csv", "jsonl"):
+            documents |= _find_types(reader, {name: finders.setdefault(name, TypeFinder()) for name in names})
             continue
         for name in dict.fromkeys(names):
             type_ = type_of_arrow(name, reader.schema.types[reader.schema.names.index(name)], dialect)
             types[name] = joined_type(types.get(name, type_), type_)
     for name, finder in finders.items():
         types[name] = joined_type(types.get(name, finder.found(dialect)), finder.found(dialect))
-    return types
+    return types | dict.fromkeys(documents, ColumnType(Kind.JSON))
 
 
-def _find_types(reader: Reader, finders: Mapping[str, TypeFinder]) -> None:
+def _find_types(reader: Reader, finders: Mapping[str, TypeFinder]) -> set[str]:
+    """Have the finders look at all records of a source whose values are texts; the columns with objects or lists."""
+    documents: set[str] = set()
     for records in reader.batches(Position(), list(finders)):
         for name, finder in finders.items():
-            finder.add(records.columns.column(name))
+            cells = records.columns.column(name)
+            if are_json_cells(cells.type):
+                documents |= {name} if has_documents(cells) else set()
+                cells = texts_of_json(cells).values
+            finder.add(cells)
+    return documents
+
+
+def _type_of_formats(formats: Sequence[str]) -> ColumnType:
+    return reduce(joined_type, (ColumnType(_kind_of_format(format_)) for format_ in formats))
 
 
 def _kind_of_format(format_: str) -> Kind:
-    """By what it reads: ``%d/%m/%Y`` is a date, ``%H:%M`` a time, both a timestamp."""
+    """By what it reads: ``%d/%m/%Y`` is a date, ``%H:%M`` a time, both a timestamp, an epoch a moment."""
     has_date = any(directive in format_ for directive in ("%Y", "%y", "%d", "%j", "%x", "%c", "%G"))
     has_time = any(directive in format_ for directive in ("%H", "%I", "%X", "%c"))
-    if "%z" in format_:
+    if "%z" in format_ or format_ in EPOCHS:
         return Kind.TIMESTAMPTZ
     return Kind.TIMESTAMP if has_date and has_time else Kind.TIME if has_time else Kind.DATE
 

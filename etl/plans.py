@@ -11,7 +11,8 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import cast
+from pathlib import Path
+from typing import Any, cast
 
 import pyarrow as pa
 from sqlalchemy import Connection
@@ -20,9 +21,10 @@ from etl.config import Format, Job, Load, Method
 from etl.database import Making, MissingFile, Target, find_targets, in_foreign_key_order, make
 from etl.errors import ConfigError, SourceError
 from etl.makings import find_makings
-from etl.mapping import USUAL, FromConstant, FromSource, Plan, Spelling, plan_mapping
+from etl.mapping import USUAL, AnyFeed, Plan, SourceFacts, Spelling, plan_mapping
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
 from etl.records import Reader
+from etl.user_code import import_by_name
 from etl.writers import Choice, choose_writer
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class LoadPlan:
     making: Making | None = None
 
     @property
-    def feeds(self) -> dict[str, FromSource | FromConstant]:
+    def feeds(self) -> dict[str, AnyFeed]:
         """What feeds the target columns, by their names: that of the first source that has columns."""
         with_columns = [source for source in self.sources if source.has_columns]
         return {feed.name: feed for source in with_columns[:1] for feed in source.mapping.columns}
@@ -114,7 +116,7 @@ def planned(
     connection.rollback()
     targets = found | {name: making.target(connection.dialect) for name, making in makings.items()}
     return [
-        _plan(load, targets[load.name], sources[load.name], method, makings.get(load.name))
+        _plan(job, load, targets[load.name], sources[load.name], method, makings.get(load.name))
         for load in in_foreign_key_order(loads, targets)
     ]
 
@@ -128,12 +130,14 @@ def made(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> list[Lo
         logger.info("%s.", making.words(connection.dialect))
         make(connection, making)
     targets = find_targets(connection, job, [plan.load for plan in plans if plan.making is not None])
-    return [plan if plan.making is None else _on_target(plan, targets[plan.load.name]) for plan in plans]
+    return [plan if plan.making is None else _on_target(job, plan, targets[plan.load.name]) for plan in plans]
 
 
-def _on_target(plan: LoadPlan, target: Target) -> LoadPlan:
+def _on_target(job: Job, plan: LoadPlan, target: Target) -> LoadPlan:
+    transform = _transform(plan.load, job.folder)
     sources = tuple(
-        replace(source, mapping=_mapping(plan.load, target, source.schema, source.format)) for source in plan.sources
+        replace(planned, mapping=_mapping(plan.load, target, planned.source, planned.schema, planned.format, transform))
+        for planned in plan.sources
     )
     method = cast(Method, plan.choice.writer.method)
     writer = choose_writer(target, method, _given(sources)).writer
@@ -141,9 +145,10 @@ def _on_target(plan: LoadPlan, target: Target) -> LoadPlan:
 
 
 def _plan(
-    load: Load, target: Target, sources: Sequence[Source], method: Method | None, making: Making | None
+    job: Job, load: Load, target: Target, sources: Sequence[Source], method: Method | None, making: Making | None
 ) -> LoadPlan:
-    planned_sources = tuple(_plan_source(load, target, source) for source in sources)
+    transform = _transform(load, job.folder)
+    planned_sources = tuple(_plan_source(load, target, source, transform) for source in sources)
     choice = choose_writer(target, method or load.method, _given(planned_sources))
     return LoadPlan(load, target, choice, planned_sources, making)
 
@@ -154,25 +159,38 @@ def _given(sources: Sequence[SourcePlan]) -> set[str]:
     return set.intersection(*fed) if fed else set()
 
 
+def _transform(load: Load, folder: Path) -> Any:
+    """The function that ``transform`` names; None where there is none."""
+    if load.transform is None:
+        return None
+    remedy = 'Give "package.module:function" that Python can import.'
+    function = import_by_name(load.name, "transform", load.transform, folder, remedy)
+    if not callable(function):
+        raise ConfigError(f'Load {load.name}: transform = "{load.transform}" is no function.', remedy)
+    return function
+
+
 def _opened(load: Load, source: Source) -> tuple[Format, Reader]:
     format_ = load.format or format_of(source.path if source.path != "-" else "standard input")
     return format_, open_reader(source, load, format_)
 
 
-def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
+def _plan_source(load: Load, target: Target, source: Source, transform: Any) -> SourcePlan:
     format_, reader = _opened(load, source)
     schema = reader.schema
     try:
-        return SourcePlan(source, format_, schema, _mapping(load, target, schema, format_))
+        return SourcePlan(source, format_, schema, _mapping(load, target, source, schema, format_, transform))
     except SourceError as error:
         hint = _delimiter_hint(schema.names) if format_ == "csv" else ""
         raise SourceError(f"{source.path}: {error.problem}", f"{hint}{error.remedy}") from error
 
 
-def _mapping(load: Load, target: Target, schema: pa.Schema, format_: Format) -> Plan:
+def _mapping(load: Load, target: Target, source: Source, schema: pa.Schema, format_: Format, transform: Any) -> Plan:
     if format_ == "jsonl" and not schema.names:  # the file of a day on which nothing happened
-        return Plan(())
-    return plan_mapping(schema, target.columns, load, _spelling(load, format_))
+        return Plan((), schema)
+    null_words = load.csv.null if format_ == "csv" else ()
+    facts = SourceFacts(source.path, null_words, _spelling(load, format_), transform, load.transform or "")
+    return plan_mapping(schema, target.columns, load, facts)
 
 
 def _spelling(load: Load, format_: Format) -> Spelling:

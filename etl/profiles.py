@@ -20,7 +20,7 @@ from etl.errors import EtlError
 from etl.mapping.arrow_types import type_of_arrow
 from etl.mapping.column_bytes import ColumnBytes
 from etl.mapping.found_types import TEXT, TypeFinder, joined_type
-from etl.mapping.kinds import choose_conversion, conversion_of_texts
+from etl.mapping.kinds import Reading, choose_conversion, conversion_of_texts
 from etl.readers import Source, open_reader
 from etl.records import ColumnType, Kind, Position, Reader, RecordBatch
 
@@ -184,14 +184,16 @@ class _ColumnBuilder:
 
 
 def _takes(texts: pa.Array, kind: Kind, format_: str) -> bool:
-    return not conversion_of_texts(ColumnType(kind), format_)(texts).refused
+    return not conversion_of_texts(ColumnType(kind), Reading((format_,)))(texts).refused
 
 
 def _typed(records: RecordBatch, column: ColumnProfile) -> pa.Array:
     """The values as the database will compare them."""
     array = records.columns.column(column.name)
     try:
-        return choose_conversion(array.type, column.type, column.format)(array).values
+        return choose_conversion(array.type, column.type, Reading((column.format,) if column.format else ()))(
+            array
+        ).values
     except EtlError:
         return pa.nulls(len(array), pa.int64())
 

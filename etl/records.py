@@ -51,6 +51,8 @@ class Reason(enum.StrEnum):
     RANGE = "range"
     TOO_LONG = "too_long"
     DATA = "data"  # class 22 that is none of the above
+    COMPUTE = "compute"  # a function that the config names fails for the record
+    TRANSFORM = "transform"  # the user's function names the record
     COLUMN_COUNT = "column_count"
     ENCODING = "encoding"
     QUOTE = "quote"
@@ -179,12 +181,13 @@ class Rows:
 
     ``columns`` has one Arrow column for each target column that the source gives, in the Arrow type of its ``Kind``;
     ``indices`` gives for each row its row in ``RecordBatch.columns``; ``rejects`` are the records that could not be
-    mapped.
+    mapped, ``filtered`` is the number of those that were left out on purpose.
     """
 
     columns: pa.RecordBatch
     indices: NDArray[np.int64]
     rejects: tuple[Reject, ...]
+    filtered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

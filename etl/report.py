@@ -194,8 +194,7 @@ def _load_table(result: RunResult) -> str:
     if not result.loads or _is_nothing_new(result):
         return ""
     has_tables = any(load.table != load.name for load in result.loads)
-    rare = [verdict for verdict in ("updated", "unchanged", "filtered") if getattr(result.counts, verdict)]
-    verdicts = ["read", "written", *rare, "duplicates", "rejected"]
+    verdicts = _verdicts(result.counts)
     words = ["load", "table", "method"] if has_tables else ["load", "method"]
     rows = [[*words, *verdicts, "seconds", "rows/s"]]
     for load in result.loads:
@@ -205,6 +204,12 @@ def _load_table(result: RunResult) -> str:
         total = ["total"] + [""] * (len(words) - 1)
         rows.append([*total, *_numbers(result.counts, verdicts, result.seconds)])
     return "\n".join(aligned(rows, right=range(len(words), len(rows[0]))))
+
+
+def _verdicts(counts: Counts) -> list[str]:
+    """The verdicts that have a column: the rare ones only where a record met them."""
+    rare = [verdict for verdict in ("updated", "unchanged", "filtered") if getattr(counts, verdict)]
+    return ["read", "written", *rare, "duplicates", "rejected"]
 
 
 def _numbers(counts: Counts, verdicts: Iterable[str], seconds: float) -> list[str]:
@@ -285,14 +290,15 @@ def history_table(runs: Iterable[PastRunLike]) -> str:
         return "No runs yet."
     jobs = {run.job for run in runs}
     names = ["started (UTC)", "run", *(["job"] if len(jobs) > 1 else []), "status"]
-    rows = [[*names, "duration", "read", "written", "duplicates", "rejected", "files"]]
-    rows += [_history_row(run, with_job=len(jobs) > 1) for run in runs]
+    verdicts = _verdicts(sum((run.counts for run in runs), Counts()))
+    rows = [[*names, "duration", *verdicts, "files"]]
+    rows += [_history_row(run, verdicts, with_job=len(jobs) > 1) for run in runs]
     table = "\n".join(aligned(rows, right=range(len(names), len(rows[0]))))
     return table if len(jobs) > 1 else f"Runs of {visible(runs[0].job)}\n\n{table}"
 
 
-def _history_row(run: PastRunLike, *, with_job: bool) -> list[str]:
-    counts = (run.counts.read, run.counts.written, run.counts.duplicates, run.counts.rejected, run.files)
+def _history_row(run: PastRunLike, verdicts: Iterable[str], *, with_job: bool) -> list[str]:
+    counts = (*(getattr(run.counts, verdict) for verdict in verdicts), run.files)
     return [
         f"{_utc(run.started_at):%Y-%m-%d %H:%M:%S}",
         run.run_id,

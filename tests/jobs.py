@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 import pyarrow as pa
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from sqlalchemy.orm import Session
 from etl.config import Database, Job, Load, Method
 from etl.database import Target, connected, find_targets, session_factory
 from etl.mapping import plan_mapping
-from etl.records import Refusal
+from etl.records import Position, RecordBatch, Refusal
 from etl.writers import Writer, choose_writer
 
 METHODS: tuple[Method, ...] = ("row", "bulk", "copy")  # the first is the reference
@@ -103,7 +104,8 @@ def mapped_batch(target: Target, rows: Sequence[Row], columns: Sequence[str] | N
     texts = [pa.array([_text(row.get(name)) for row in rows], pa.string()) for name in names]
     source = pa.RecordBatch.from_arrays(texts, names=names)
     plan = plan_mapping(source.schema, target.columns, Load(source=("-",), table="t", name="t"))
-    converted = [column.convert(source) for column in plan.columns]
+    records = RecordBatch(source, np.arange(1, len(rows) + 1), None, (), Position(len(rows)), 0)
+    converted = [column.convert(records) for column in plan.columns]
     assert not any(column.refused for column in converted), "the mapper refuses what the test gives"
     return pa.RecordBatch.from_arrays([column.values for column in converted], schema=plan.schema)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import re
-import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +24,7 @@ from etl.database.postgresql import CatalogEntry, catalog_entry, has_newline_in_
 from etl.database.types import sqlite_column_type
 from etl.errors import ConfigError, TargetMismatch
 from etl.records import Column, ColumnType
+from etl.user_code import import_by_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +139,9 @@ def _with_default_of(table: Table, column: Column) -> Column:
 
 
 def _import_model(load: Load, model: str, folder: Path) -> type[Any]:
-    """``model = "package.module:Class"`` is the one key that runs code: the module of the user that it names.
-
-    The folder of the config file is looked in too, as it is for the paths of the config.
-    """
-    module_name, _, class_name = model.partition(":")
-    sys.path.insert(0, str(folder))
-    try:
-        entity = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(
-            f'Load {load.name}: model = "{model}" cannot be imported: {error}.',
-            'Give "package.module:Class" of a mapped class that Python can import.',
-        ) from error
-    finally:
-        sys.path.remove(str(folder))
+    """``model = "package.module:Class"`` imports the module of the user that it names."""
+    remedy = 'Give "package.module:Class" of a mapped class that Python can import.'
+    entity: type[Any] = import_by_name(load.name, "model", model, folder, remedy)
     if sa.inspect(entity, raiseerr=False) is None or not isinstance(entity, type):
         raise ConfigError(f'Load {load.name}: model = "{model}" is no mapped class of SQLAlchemy.')
     return entity

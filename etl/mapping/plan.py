@@ -9,22 +9,28 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from etl.config import ColumnSource, Condition
 from etl.errors import ConfigError, EtlError, SourceError, TargetMismatch
-from etl.mapping.conversion import Conversion, Converted
-from etl.mapping.kinds import choose_conversion, conversion_of_texts
+from etl.mapping.computations import Argument, Computation, argument_type, check_function, plan_computation
+from etl.mapping.conversion import Converted
+from etl.mapping.feeds import (
+    AnyFeed,
+    Concatenation,
+    Feed,
+    FromConstant,
+    LineNumber,
+    Origin,
+    RecordNumber,
+    SourceColumn,
+    cleaning,
+    reading_words,
+)
+from etl.mapping.filtering import RecordFilter, plan_filter
+from etl.mapping.kinds import Reading, choose_conversion, conversion_of_texts
 from etl.mapping.spelling import USUAL, Spelling
-from etl.records import Column
-
-
-class ColumnSource(Protocol):
-    """Where a target column takes its values from: exactly one of ``source`` and ``value``."""
-
-    @property
-    def source(self) -> str | None: ...
-    @property
-    def format(self) -> str | None: ...
-    @property
-    def value(self) -> object: ...
+from etl.mapping.transforms import Function, Transform, plan_transform
+from etl.mapping.typed import canonical_texts, plain_array, plain_type
+from etl.records import Column, ColumnType
 
 
 class Load(Protocol):
@@ -36,49 +42,42 @@ class Load(Protocol):
     def columns(self) -> Mapping[str, ColumnSource]: ...
     @property
     def ignore_columns(self) -> Sequence[str]: ...
+    @property
+    def filter(self) -> Sequence[Condition]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class FromSource:
-    """A target column that takes a source column."""
+class SourceFacts:
+    """What else is known of a source: how it is shown, the texts that its reader gives as NULL, how it writes numbers
+    and booleans (constants are written as usual), and ``transform``.
+    """
 
-    name: str
-    type: pa.DataType
-    source: str
-    source_type: pa.DataType
-    conversion: Conversion
-
-    def convert(self, records: pa.RecordBatch) -> Converted:
-        array = records.column(self.source)
-        if array.type != self.source_type:
-            raise SourceError(
-                f'Source column "{self.source}" has type {array.type}, but had {self.source_type} before.'
-            )
-        return self.conversion(array)
-
-
-@dataclass(frozen=True, slots=True)
-class FromConstant:
-    """A target column that has the same value in every row."""
-
-    name: str
-    type: pa.DataType
-    constant: pa.Scalar
-
-    def convert(self, records: pa.RecordBatch) -> Converted:
-        return Converted(pa.repeat(self.constant, records.num_rows))
+    path: str = ""
+    null_words: Sequence[str] = ()
+    spelling: Spelling = USUAL
+    transform: Function | None = None
+    transform_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How records become rows. ``columns`` are in the order of the target table."""
+    """How records become rows: filtered, transformed, mapped. ``columns`` are in the order of the target table.
 
-    columns: tuple[FromSource | FromConstant, ...]
+    ``source`` are the source's own columns.
+    """
+
+    columns: tuple[AnyFeed, ...]
+    source: pa.Schema
+    filter: RecordFilter | None = None
+    transform: Transform | None = None
 
     @property
     def source_columns(self) -> tuple[str, ...]:
-        """The source columns that are needed, each once."""
-        return tuple(dict.fromkeys(column.source for column in self.columns if isinstance(column, FromSource)))
+        """The source columns that are needed, each once: all of them where they are transformed."""
+        if self.transform is not None:
+            return tuple(self.source.names)
+        filtered = () if self.filter is None else self.filter.source_columns
+        return tuple(dict.fromkeys((*(name for column in self.columns for name in column.source_columns), *filtered)))
 
     @property
     def schema(self) -> pa.Schema:
@@ -86,12 +85,11 @@ class Plan:
         return pa.schema([(column.name, column.type) for column in self.columns])
 
 
-def plan_mapping(source: pa.Schema, target: Sequence[Column], load: Load, spelling: Spelling = USUAL) -> Plan:
-    """Settle which source column or constant feeds each target column.
+def plan_mapping(source: pa.Schema, target: Sequence[Column], load: Load, facts: SourceFacts = SourceFacts()) -> Plan:
+    """Settle which records are taken, and what feeds each target column.
 
-    ``spelling`` says how the source writes numbers and booleans; constants are written as usual.
-
-    An entry of ``[load.columns]`` decides for its target column, and may use a source column that others use
+    The filter looks at the source's own columns; where there is a transform, all else looks at what that returns. An
+    entry of ``[load.columns]`` decides for its target column, and may use a source column that others use
     too. A target column without an entry takes the source column of the same name (case-sensitive), unless an
     entry uses that source column already or ``ignore_columns`` names it. A target column that nothing feeds
     keeps its default.
@@ -101,12 +99,33 @@ def plan_mapping(source: pa.Schema, target: Sequence[Column], load: Load, spelli
     column, or has one that nothing takes and ``ignore_columns`` does not name. The first of these that
     applies is its class.
     """
-    draft = _Draft(source, target, load, spelling)
+    transform = _transform(source, load, facts)
+    draft = _Draft(source if transform is None else transform.schema, target, load, facts)
+    record_filter = _filter(draft, source)
     matches = {**_match_entries(draft), **_match_names(draft)}
     feeds = [_feed(draft, column, matches[column.name]) for column in target if column.name in matches]
     _check_left_over(draft, matches.values())
     draft.raise_faults()
-    return Plan(tuple(feed for feed in feeds if feed is not None))
+    return Plan(tuple(feed for feed in feeds if feed is not None), source, record_filter, transform)
+
+
+def _transform(source: pa.Schema, load: Load, facts: SourceFacts) -> Transform | None:
+    if facts.transform is None:
+        return None
+    try:
+        return plan_transform(facts.transform_name, facts.transform, source, facts.path)
+    except ConfigError as error:
+        raise ConfigError(f'Load "{load.name}" cannot be mapped: {error.problem}.', error.remedy) from error
+
+
+def _filter(draft: _Draft, source: pa.Schema) -> RecordFilter | None:
+    if not draft.load.filter:
+        return None
+    try:
+        return plan_filter(source, draft.load.filter)
+    except EtlError as error:
+        draft.faults.append(error)
+        return None
 
 
 @dataclass(slots=True)
@@ -116,7 +135,7 @@ class _Draft:
     source: pa.Schema
     target: Sequence[Column]
     load: Load
-    spelling: Spelling
+    facts: SourceFacts
     faults: list[EtlError] = field(default_factory=list)
 
     @property
@@ -139,7 +158,7 @@ def _match_entries(draft: _Draft) -> dict[str, ColumnSource]:
     columns = {column.name: column for column in draft.target}
     matches = {}
     for name, entry in draft.load.columns.items():
-        fault = _target_fault(name, columns) or _source_fault(entry, draft.source)
+        fault = _target_fault(name, columns) or _source_fault(entry, draft)
         if fault is None:
             matches[name] = entry
         else:
@@ -162,62 +181,119 @@ def _target_fault(name: str, columns: Mapping[str, Column]) -> EtlError | None:
     return None
 
 
-def _source_fault(entry: ColumnSource, source: pa.Schema) -> EtlError | None:
-    if entry.source is None or entry.source in source.names:
+def _source_fault(entry: ColumnSource, draft: _Draft) -> EtlError | None:
+    names = draft.source.names
+    missing = [name for name in entry.source_columns if name not in names]
+    if not missing or (entry.source is not None and entry.default is not None):
         return None
-    close = _close(entry.source, source.names)
     return SourceError(
-        f'missing column "{entry.source}"{close}; the source has {_quoted(source.names)}',
+        f'missing column "{missing[0]}"{_close(missing[0], names)}; the source has {_quoted(names)}',
         "Correct the names under [load.columns] or the source's header.",
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _SameName:
-    """The entry that a target column without one has by its name."""
-
-    source: str
-    format: str | None = None
-    value: object = None
-
-
 def _match_names(draft: _Draft) -> dict[str, ColumnSource]:
+    """The entries that target columns without one have by their names."""
     free = set(draft.source.names) - draft.used_by_entries - set(draft.load.ignore_columns)
     return {
-        column.name: _SameName(column.name)
+        column.name: ColumnSource.model_validate({"from": column.name})
         for column in draft.target
         if column.name in free and column.name not in draft.load.columns and not column.is_generated
     }
 
 
-def _feed(draft: _Draft, column: Column, entry: ColumnSource) -> FromSource | FromConstant | None:
+def _feed(draft: _Draft, column: Column, entry: ColumnSource) -> AnyFeed | None:
     try:
-        if entry.source is None:
-            return FromConstant(column.name, conversion_of_texts(column.type).type, _constant(column, entry.value))
-        return _from_source(draft, column, entry.source, entry.format)
+        return _fed(draft, column, entry)
     except EtlError as error:
         draft.faults.append(type(error)(f'target column "{column.name}": {error.problem}', error.remedy))
         return None
 
 
-def _from_source(draft: _Draft, column: Column, name: str, format_: str | None) -> FromSource:
-    source = draft.source
+def _fed(draft: _Draft, column: Column, entry: ColumnSource) -> AnyFeed:
+    type_ = conversion_of_texts(column.type).type
+    if entry.value is not None:
+        words = f"the constant {entry.value!r}"
+        return FromConstant(column.name, type_, constant_of(column.type, entry.value), words)
+    if entry.file:
+        path = constant_of(column.type, draft.facts.path, "the path of the source")
+        return FromConstant(column.name, type_, path, "the path of the source")
+    default = None if entry.default is None else constant_of(column.type, entry.default, "the default")
+    if default is not None and entry.source is not None and entry.source not in draft.source.names:
+        words = f'the default {entry.default!r}, since the source has no column "{entry.source}"'
+        return FromConstant(column.name, type_, default, words)
+    origin = _origin(draft.source, entry)
+    conversion = choose_conversion(origin.type, column.type, _reading(draft, entry))
+    return Feed(column.name, type_, origin, conversion, f"{origin}{reading_words(entry)}", default)
+
+
+def _origin(source: pa.Schema, entry: ColumnSource) -> Origin:
+    if entry.record:
+        return RecordNumber()
+    if entry.line:
+        return LineNumber()
+    if entry.compute is not None:
+        return _computation(source, entry, entry.compute)
+    if entry.concat:
+        return Concatenation(tuple(_source_column(source, name) for name in entry.concat), entry.separator or "")
+    return _source_column(source, entry.source or "")
+
+
+def _source_column(source: pa.Schema, name: str) -> SourceColumn:
     if source.names.count(name) > 1:
         raise SourceError(f'the source has more than one column "{name}"', "Give each its own name.")
-    source_type = source.field(name).type
-    conversion = choose_conversion(source_type, column.type, format_, draft.spelling)
-    return FromSource(column.name, conversion_of_texts(column.type).type, name, source_type, conversion)
+    return SourceColumn(name, source.field(name).type)
 
 
-def _constant(column: Column, value: object) -> pa.Scalar:
-    kind = column.type.kind.value
+def _reading(draft: _Draft, entry: ColumnSource) -> Reading:
+    """How the cells of an entry's origin are read; what ``as`` reads, its formats are for."""
+    null_words = draft.facts.null_words
+    if entry.empty_as_null is False and "" in null_words and len(set(null_words)) > 1:
+        raise ConfigError(
+            "empty_as_null = false cannot tell an empty field from the other words of null in [load.csv]",
+            'Leave null = [""] there, or give a default.',
+        )
+    clean = cleaning(entry, null_words)
+    if entry.read_as is not None:
+        return Reading(clean=clean)
+    return Reading(entry.format, entry.timezone, clean, draft.facts.spelling)
+
+
+def _computation(source: pa.Schema, entry: ColumnSource, function: str) -> Computation:
+    check_function(function)
+    read_as = None if entry.read_as is None else argument_type(entry.read_as)
+    arguments: list[Argument | pa.Scalar] = []
+    for arg in entry.args:
+        if isinstance(arg, str):
+            arguments.append(_argument(_source_column(source, arg), read_as, entry))
+        else:
+            arguments.append(pa.scalar(arg.value) if read_as is None else constant_of(read_as, arg.value))
+    if not any(isinstance(arg, Argument) for arg in arguments):
+        raise ConfigError("compute needs a source column among its args", "Give one, or a constant by value.")
+    return plan_computation(function, arguments, entry.options)
+
+
+def _argument(column: SourceColumn, read_as: ColumnType | None, entry: ColumnSource) -> Argument:
+    if read_as is not None:
+        conversion = choose_conversion(column.type, read_as, Reading(entry.format, entry.timezone))
+        return Argument(column, conversion, conversion_of_texts(read_as).type)
+    plain = plain_type(column.type)
+    if pa.types.is_binary(plain) or pa.types.is_string(plain):
+        return Argument(column, lambda cells: canonical_texts(plain_array(cells)), pa.string())
+    return Argument(column, lambda cells: Converted(plain_array(cells)), plain)
+
+
+def constant_of(type_: ColumnType, value: object, what: str = "the constant") -> pa.Scalar:
+    """A value of the config in the Arrow type of a target type. Raises ConfigError if it does not fit."""
     cells = _cells_of(value)
     try:
-        converted = choose_conversion(cells.type, column.type)(cells)
+        converted = choose_conversion(cells.type, type_)(cells)
     except TargetMismatch as mismatch:
-        raise ConfigError(f"the constant does not fit: {mismatch.problem}", _CORRECT_CONSTANT) from mismatch
+        raise ConfigError(f"{what} does not fit: {mismatch.problem}", _CORRECT_CONSTANT) from mismatch
     if converted.refused:
-        raise ConfigError(f"the constant does not fit type {kind}: {converted.refused[0].message}", _CORRECT_CONSTANT)
+        raise ConfigError(
+            f"{what} does not fit type {type_.kind.value}: {converted.refused[0].message}", _CORRECT_CONSTANT
+        )
     return converted.values[0]
 
 
@@ -232,11 +308,12 @@ def _cells_of(value: object) -> pa.Array:
 
 
 def _check_left_over(draft: _Draft, entries: Iterable[ColumnSource]) -> None:
-    taken = {entry.source for entry in entries} | draft.used_by_entries
+    taken = {name for entry in (*entries, *draft.load.columns.values()) for name in entry.source_columns}
+    taken |= {name for condition in draft.load.filter for name in condition.source_columns}
     if not draft.ignores_rest:
         left = [name for name in draft.source.names if name not in taken and name not in draft.load.ignore_columns]
         draft.faults += [_left_over_fault(draft, name) for name in dict.fromkeys(left)]
-    if not draft.faults and not taken - {None}:
+    if not draft.faults and not taken:
         draft.faults.append(
             SourceError(
                 f"no target column takes a source column: the source has {_quoted(draft.source.names)}, "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from pyarrow import types
 from etl.json_cells import are_json_cells
 from etl.mapping.conversion import Converted, Refused
 from etl.mapping.documents import json_document
+from etl.mapping.filtering import RecordFilter
 from etl.mapping.plan import Plan
+from etl.mapping.transforms import Transform
 from etl.mapping.typed import canonical_texts, is_document, plain_array
 from etl.mapping.unquoting import shown_texts
 from etl.records import Phase, RecordBatch, Reject, Rows
@@ -24,28 +27,84 @@ from etl.records import Phase, RecordBatch, Reject, Rows
 def map_records(records: RecordBatch, plan: Plan) -> Rows:
     """The rows of a record batch, in order, and a reject for each record that cannot be mapped.
 
-    A record with several bad cells is one reject, which names the first of them in the order of the target
-    table. NULL is mapped to NULL for every type: whether a column may be NULL is for the database to say.
+    What the filter and the transform of the plan leave out is no row and no reject. A record with several bad cells is
+    one reject, which names the first of them in the order of the target table. NULL is mapped to NULL for every type:
+    whether a column may be NULL is for the database to say.
     """
-    converted = [column.convert(records.columns) for column in plan.columns]
+    taken = _taken(records, plan)
+    converted = [column.convert(taken.records) for column in plan.columns]
     columns = pa.RecordBatch.from_arrays([column.values for column in converted], schema=plan.schema)
     refused = _first_refusals(plan, converted)
-    if not refused:
-        return Rows(columns, np.arange(columns.num_rows, dtype=np.int64), ())
-    good = np.ones(columns.num_rows, dtype=bool)
-    good[list(refused)] = False
-    return Rows(columns.filter(pa.array(good)), np.flatnonzero(good), _rejects(records, refused))
+    indices = taken.places
+    rejects = _rejects(records, taken.refused | {int(indices[place]): why for place, why in refused.items()})
+    if refused:
+        good = _none_of(refused, columns.num_rows)
+        columns, indices = columns.filter(pa.array(good)), indices[good]
+    return Rows(columns, indices, rejects, taken.filtered)
 
 
-def _first_refusals(plan: Plan, converted: Sequence[Converted]) -> dict[int, tuple[str, Refused]]:
-    refused: dict[int, tuple[str, Refused]] = {}
+_Refusals = dict[int, tuple[str | None, Refused]]  # by place: the column, and why
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """The records that are to be mapped, their places in the record batch, the refusals of others, and how many are
+    left out."""
+
+    records: RecordBatch
+    places: NDArray[np.int64]
+    refused: _Refusals
+    filtered: int
+
+
+def _taken(records: RecordBatch, plan: Plan) -> _Taken:
+    taken = _Taken(records, np.arange(len(records.numbers), dtype=np.int64), {}, 0)
+    if plan.filter is not None:
+        taken = _filtered(taken, plan.filter)
+    return taken if plan.transform is None else _transformed(taken, plan.transform)
+
+
+def _filtered(taken: _Taken, record_filter: RecordFilter) -> _Taken:
+    judged = record_filter.judge(taken.records.columns)
+    are_judged = _none_of(judged.refused, len(taken.places))
+    keeps = judged.holds & are_judged
+    left_out = int(np.count_nonzero(~judged.holds & are_judged))
+    return _Taken(_where(taken.records, keeps), taken.places[keeps], dict(judged.refused), left_out)
+
+
+def _transformed(taken: _Taken, transform: Transform) -> _Taken:
+    result = transform.apply(taken.records)
+    before = taken.records.numbers
+    refused: _Refusals = {
+        int(taken.places[np.searchsorted(before, number)]): (None, why) for number, why in result.refused.items()
+    }
+    places = taken.places[np.searchsorted(before, result.records.numbers)]
+    left_out = len(before) - len(places) - len(refused)
+    return _Taken(result.records, places, taken.refused | refused, taken.filtered + left_out)
+
+
+def _none_of(places: Iterable[int], count: int) -> NDArray[np.bool_]:
+    mask = np.ones(count, dtype=bool)
+    mask[list(places)] = False
+    return mask
+
+
+def _where(records: RecordBatch, mask: NDArray[np.bool_]) -> RecordBatch:
+    if mask.all():
+        return records
+    lines = None if records.lines is None else records.lines[mask]
+    return replace(records, columns=records.columns.filter(pa.array(mask)), numbers=records.numbers[mask], lines=lines)
+
+
+def _first_refusals(plan: Plan, converted: Sequence[Converted]) -> _Refusals:
+    refused: _Refusals = {}
     for column, cells in zip(plan.columns, converted, strict=True):
         for index, why in cells.refused.items():
             refused.setdefault(index, (column.name, why))
     return refused
 
 
-def _rejects(records: RecordBatch, refused: dict[int, tuple[str, Refused]]) -> tuple[Reject, ...]:
+def _rejects(records: RecordBatch, refused: _Refusals) -> tuple[Reject, ...]:
     indices = sorted(refused)
     return tuple(
         Reject(

@@ -92,7 +92,7 @@ def _fast_times(texts: pa.Array) -> pa.Array:
     return moments.cast(pa.timestamp("us")).cast(pa.time64("us"))
 
 
-def _fast_timestamps(texts: pa.Array) -> pa.Array:
+def fast_timestamps(texts: pa.Array) -> pa.Array:
     type_ = TIME_TYPES[Kind.TIMESTAMP]
     if _has_colons(ColumnBytes.of(texts)) and (moments := cast_or_none(texts, type_)) is not None:
         return keep_within(moments, FIRST_MOMENT, LAST_MOMENT)
@@ -127,13 +127,13 @@ def _are_small_hours(column: ColumnBytes, place: int) -> bool:
     return bool(((tens == ord("0")) | ((tens == ord("1")) & (ones <= ord("5")))).all())
 
 
-def _fast_timestamptzs(texts: pa.Array) -> pa.Array:
+def fast_timestamptzs(texts: pa.Array) -> pa.Array:
     type_ = TIME_TYPES[Kind.TIMESTAMPTZ]
     aware = _aware_of_one_form(texts)
     if aware is None:
         aware = keep_matching(texts, f"{_SURE_DATE}[ T]{_SURE_TIME}{_SURE_OFFSET}").cast(type_)
     if aware.null_count > texts.null_count:
-        aware = pc.coalesce(aware, _fast_timestamps(texts).cast(type_))
+        aware = pc.coalesce(aware, fast_timestamps(texts).cast(type_))
     utc = dt.UTC  # an offset may lead out of the calendar
     return keep_within(aware, FIRST_MOMENT.replace(tzinfo=utc), LAST_MOMENT.replace(tzinfo=utc))
 
@@ -228,6 +228,6 @@ def _offset_of(match: re.Match[str]) -> dt.timedelta | Refused:
 _CONVERSIONS = {
     Kind.DATE: TextConversion(TIME_TYPES[Kind.DATE], _fast_dates, parse_date),
     Kind.TIME: TextConversion(TIME_TYPES[Kind.TIME], _fast_times, parse_time),
-    Kind.TIMESTAMP: TextConversion(TIME_TYPES[Kind.TIMESTAMP], _fast_timestamps, parse_timestamp),
-    Kind.TIMESTAMPTZ: TextConversion(TIME_TYPES[Kind.TIMESTAMPTZ], _fast_timestamptzs, parse_timestamptz),
+    Kind.TIMESTAMP: TextConversion(TIME_TYPES[Kind.TIMESTAMP], fast_timestamps, parse_timestamp),
+    Kind.TIMESTAMPTZ: TextConversion(TIME_TYPES[Kind.TIMESTAMPTZ], fast_timestamptzs, parse_timestamptz),
 }

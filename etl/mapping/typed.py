@@ -23,6 +23,7 @@ from etl.mapping.conversion import (
     refuse_lost,
     then,
 )
+from etl.mapping.local_times import LocalTimes
 from etl.mapping.numbers import (
     FLOAT_OVERFLOW,
     FLOAT_TYPES,
@@ -96,8 +97,11 @@ _TEXT_LIKE = (types.is_string, types.is_binary, types.is_fixed_size_binary, type
 # Within a family
 
 
-def family_conversion(source: pa.DataType, target: ColumnType) -> Conversion | None:
-    """The conversion of a plain source type into a target of its own family; None if it goes by text."""
+def family_conversion(source: pa.DataType, target: ColumnType, local: LocalTimes | None = None) -> Conversion | None:
+    """The conversion of a plain source type into a target of its own family; None if it goes by text.
+
+    A timestamp without a zone, or a day, is a time of ``local`` where a TIMESTAMPTZ is wanted.
+    """
     kind = target.kind
     if kind in INTEGER_TYPES:
         return _to_integers(source, kind)
@@ -108,7 +112,7 @@ def family_conversion(source: pa.DataType, target: ColumnType) -> Conversion | N
     if kind is Kind.BOOLEAN and types.is_boolean(source):
         return Converted
     if kind in TIME_TYPES:
-        return _to_times(source, kind)
+        return _to_times(source, kind) if local is None else _to_moments(source, local)
     return _to_bytes(source, kind)
 
 
@@ -179,6 +183,14 @@ def _to_times(source: pa.DataType, kind: Kind) -> Conversion | None:
     if types.is_timestamp(source) and kind is Kind.DATE:
         return _moments_to_days
     return partial(_moments, kind=kind) if types.is_timestamp(source) and kind in _MOMENTS else None
+
+
+def _to_moments(source: pa.DataType, local: LocalTimes) -> Conversion | None:
+    is_local = types.is_date(source) or (types.is_timestamp(source) and source.tz is None)
+    if not is_local:
+        return _to_times(source, Kind.TIMESTAMPTZ) if types.is_timestamp(source) else None
+    to_times = _days if types.is_date(source) else _moments
+    return lambda values: then(to_times(values, Kind.TIMESTAMP), local.moments)
 
 
 def _days(values: pa.Array, kind: Kind) -> Converted:

@@ -23,6 +23,11 @@ def texts_of_json(cells: pa.Array) -> Converted:
     return _unescaped(own, texts, escaped) if escaped.true_count else Converted(texts)
 
 
+def has_documents(cells: pa.Array) -> bool:
+    """Whether a cell is an object or a list."""
+    return bool(pc.any(pc.match_substring_regex(cells.storage, r"\A[\[{]")).as_py())
+
+
 def _unescaped(own: pa.Array, texts: pa.Array, escaped: pa.Array) -> Converted:
     encoded = own.filter(escaped).dictionary_encode()
     # The reader has refused halves of surrogate pairs, so that each text has its UTF-8.

@@ -77,7 +77,7 @@ def _on_disk(source: Source) -> Path:
 
 def _names(load: Load) -> tuple[str, ...] | None:
     """The columns of a file without a header: as ``[load.columns]`` names them, in its order; None means f1, f2, …"""
-    named = tuple(column.source for column in load.columns.values() if column.source is not None)
+    named = tuple(name for column in load.columns.values() for name in column.source_columns)
     if load.csv.header or not named or all(_BY_PLACE.fullmatch(name) for name in named):
         return None
     return tuple(dict.fromkeys(named))

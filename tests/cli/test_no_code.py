@@ -1,4 +1,5 @@
-"""A config is data: nothing in it is run, but for the module that `model =` names, and that for a load only."""
+"""A config is data: nothing in it is run, but for the modules that `model =` and `transform =` name, and those for a
+load only."""
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ class Item(Base):
     __tablename__ = "items"
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
+def unchanged(records): return records
 """
 ATTEMPTS = [
     "$(touch was_run)",
@@ -39,6 +41,7 @@ ATTEMPTS = [
     "../spy",
     "E'' || pg_read_file('/etc/passwd')",
 ]
+RUNNING_KEYS = {"model", "transform"}
 
 
 @pytest.fixture
@@ -55,6 +58,7 @@ def was_run(job: Job) -> bool:
 
 def load_with(key: str, attempt: str) -> str:
     literal = "'" + attempt.replace("'", '"') + "'"
+    column = "source = 'items.csv'\ntable = 'items'\n[load.columns]\nname = "
     texts = {
         "source": f"source = {literal}\ntable = 'items'",
         "table": f"source = 'items.csv'\ntable = {literal}",
@@ -62,12 +66,20 @@ def load_with(key: str, attempt: str) -> str:
         f"[load.columns]\nid = 'id'\nname = {{ value = {literal} }}",
         "column format": f"source = 'items.csv'\ntable = 'items'\n"
         f"[load.columns]\nname = {{ from = 'name', format = {literal} }}",
+        "column timezone": f"{column}{{ from = 'name', timezone = {literal} }}",
+        "column default": f"{column}{{ from = 'name', default = {literal} }}",
+        "column compute": f"{column}{{ compute = {literal}, args = 'name' }}",
+        "column args": f"{column}{{ compute = 'coalesce', args = ['name', {{ value = {literal} }}], as = {literal} }}",
+        "column options": f"{column}{{ compute = 'starts_with', args = 'name', options = {{ pattern = {literal} }} }}",
+        "filter": f"source = 'items.csv'\ntable = 'items'\nfilter = [{{ column = 'name', not_equals = {literal} }}]",
+        "filter matches": f"source = 'items.csv'\ntable = 'items'\nfilter = {{ column = 'name', matches = {literal} }}",
         "csv": f"source = 'items.csv'\ntable = 'items'\n[load.csv]\nencoding = {literal}\nnull = [{literal}]",
     }
     return texts.get(key, f"source = 'items.csv'\ntable = 'items'\n{key} = {literal}")
 
 
-KEYS = sorted({"column format", "columns", "csv", *Load.model_fields} - {"model"})
+COLUMN_KEYS = {f"column {key}" for key in ("format", "timezone", "default", "compute", "args", "options")}
+KEYS = sorted({*COLUMN_KEYS, "columns", "csv", "filter matches", *Load.model_fields} - RUNNING_KEYS)
 
 
 @pytest.mark.parametrize("key", [key if key == "csv" else pytest.param(key, marks=pytest.mark.long) for key in KEYS])
@@ -90,14 +102,16 @@ def test_what_the_environment_gives_is_text(job: Job, value: str, monkeypatch: p
     assert not was_run(job)
 
 
-@pytest.fixture
-def model_job(job: Job, monkeypatch: pytest.MonkeyPatch) -> Any:
-    job.configure('source = "items.csv"\nmodel = "spy:Item"')
+@pytest.fixture(params=["model", "transform"])
+def running_job(job: Job, request: pytest.FixtureRequest) -> Any:
+    """A job with a key that imports a module, and that module."""
+    target = 'model = "spy:Item"' if request.param == "model" else 'table = "items"\ntransform = "spy:unchanged"'
+    job.configure(f'source = "items.csv"\n{target}')
     yield job
     sys.modules.pop("spy", None)
 
 
-def test_module_of_a_model_is_not_imported_by_commands_that_only_look(model_job: Job) -> None:
+def test_a_module_that_a_config_names_is_not_imported_by_commands_that_only_look(running_job: Job) -> None:
     for command, *arguments in (
         ("history",),
         ("rejects",),
@@ -105,20 +119,20 @@ def test_module_of_a_model_is_not_imported_by_commands_that_only_look(model_job:
         ("purge", "--keep", "3", "--dry-run"),
         ("load", "--only", "nothing"),
     ):
-        model_job.call(command, *arguments)
-        assert not was_run(model_job)
+        running_job.call(command, *arguments)
+        assert not was_run(running_job)
 
 
 @pytest.mark.parametrize("command", ["check", "load"])
-def test_module_of_a_model_is_the_code_that_is_run(model_job: Job, command: str) -> None:
-    assert model_job.call(command).exit_code == 0
-    assert was_run(model_job)
-    assert str(model_job.folder) not in sys.path
+def test_the_module_of_a_model_or_a_transform_is_the_code_that_is_run(running_job: Job, command: str) -> None:
+    assert running_job.call(command).exit_code == 0
+    assert was_run(running_job)
+    assert str(running_job.folder) not in sys.path
 
 
 @pytest.mark.long
 def test_files_beside_the_config_shadow_no_module_of_etl(job: Job) -> None:
-    """Nothing is imported from the folder of a config that has no model."""
+    """Nothing is imported from the folder of a config that has neither model nor transform."""
     for module in ("csv", "encodings", "sqlalchemy", "numpy", "sqlite3", "filelock"):
         job.write(f"{module}.py", SPY)
     execute(job.url, "DELETE FROM items")

@@ -57,8 +57,9 @@ def test_an_example_of_the_docs_is_valid(validator, text):
 def whole(example: str) -> str:
     """An example that shows a part of a config, with what is left out in it."""
     if "[[load]]" not in example:
-        before, _, _ = example.partition("[load.")
-        example = f"{before}\n{LOAD}{example.removeprefix(before)}"
+        before = example.partition("[load.")[0]
+        tables = before if before.startswith("[") else ""  # else they are keys of the load
+        example = f"{tables}\n{LOAD}{example.removeprefix(tables)}"
     return example if "[database]" in example else DATABASE + example
 
 

@@ -494,15 +494,69 @@ LOAD_KEYS = [
     ),
     (
         'columns.total = { from = "Total", value = 3 }',
-        "[load.columns] of load 1, total: give exactly one of from and value",
+        "[load.columns] of load 1, total: give exactly one of from, value, file, record, line, concat and compute",
     ),
     (
         'columns.total = { format = "%d" }',
-        "[load.columns] of load 1, total: give exactly one of from and value",
+        "[load.columns] of load 1, total: give exactly one of from, value, file, record, line, concat and compute",
     ),
     (
         'columns.total = { value = 3, format = "%d" }',
-        "[load.columns] of load 1, total: format goes with from",
+        "[load.columns] of load 1, total: format goes with from, concat or compute",
+    ),
+    (
+        'columns.total = { from = "Total", timezone = "Europe/Lisbn" }',
+        '[load.columns] of load 1, total.timezone: "Europe/Lisbn" is not allowed; '
+        'allowed: the IANA name of a time zone that the system knows, such as "Europe/Lisbon"',
+    ),
+    (
+        'columns.total = { from = "Total", case = "title" }',
+        '[load.columns] of load 1, total.case: "title" is not allowed; allowed: "upper" or "lower"',
+    ),
+    (
+        "columns.total = { record = false }",
+        "[load.columns] of load 1, total.record: false is not allowed; allowed: true",
+    ),
+    (
+        'columns.total = { from = "Total", separator = "" }',
+        "[load.columns] of load 1, total: separator goes with concat",
+    ),
+    (
+        "columns.total = { value = 3, default = 0 }",
+        "[load.columns] of load 1, total: default goes with from, concat or compute",
+    ),
+    (
+        'columns.total = { compute = "add" }',
+        "[load.columns] of load 1, total: compute needs args, the source columns that it computes with",
+    ),
+    (
+        'columns.total = { compute = "add", args = [{ value = [3] }] }',
+        "[load.columns] of load 1, total.args: [{'value': [3]}] is not allowed; "
+        'allowed: a list of source columns and constants, such as ["price", { value = 100 }]',
+    ),
+    (
+        'filter = "paid"',
+        '[[load]] number 1, filter: "paid" is not allowed; '
+        'allowed: a list of conditions, such as [{ column = "status", equals = "paid" }]',
+    ),
+    (
+        'filter = [{ column = "status", equals = "paid" }, { column = "total", equals = 1, less = 2 }]',
+        "[[load]] number 1, filter.2: give column and exactly one of equals, not_equals, in, not_in, less, "
+        "less_equal, greater, greater_equal, matches and is_null",
+    ),
+    (
+        'filter = { column = "status", in = "paid" }',
+        '[[load]] number 1, filter.1.in: "paid" is not allowed; '
+        'allowed: a list of strings, numbers, booleans, dates or times, such as ["paid", "sent"]',
+    ),
+    (
+        'filter = { column = "status", equals = "paid", any = [{ column = "total", equals = 1 }] }',
+        "[[load]] number 1, filter.1: any stands alone, without column and comparison",
+    ),
+    (
+        'transform = "cleaning"',
+        '[[load]] number 1, transform: "cleaning" is not allowed; '
+        'allowed: "module:function", such as "shop.cleaning:clean_orders"',
     ),
     (
         "columns.total = { value = [3] }",
@@ -518,6 +572,10 @@ def test_a_bad_value_is_told_with_its_place_and_what_is_allowed(folder, key, tol
 
 
 UNKNOWN_KEYS = [
+    (
+        DATABASE + LOAD + 'filter = [{ column = "status", equal = "paid" }]\n',
+        '[[load]] number 1, filter.1.equal: unknown key; did you mean "equals"?',
+    ),
     ("colour = 1\n" + DATABASE + LOAD, "[colour]: unknown key; allowed: database, load, defaults."),
     (
         DATABASE + 'shemata = "sales"\n' + LOAD,
@@ -544,13 +602,15 @@ UNKNOWN_KEYS = [
         DATABASE + LOAD + "zzz = 1\n",
         "[[load]] number 1, zzz: unknown key; allowed: source, name, format, hive, table, model, create, key, "
         "on_duplicate, record_duplicates, max_rejects, max_record_bytes, commit_every, method, ignore_columns, csv, "
-        "columns.",
+        "columns, filter, transform.",
     ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), UNKNOWN_KEYS, ids=["top", "database", "load", "csv", "column", "defaults", "defaults.csv", "odd"]
+    ("text", "told"),
+    UNKNOWN_KEYS,
+    ids=["filter", "top", "database", "load", "csv", "column", "defaults", "defaults.csv", "odd"],
 )
 def test_an_unknown_key_is_told_with_what_was_probably_meant(folder, text, told):
     assert error_of(folder, text) == f"FILE: {told} Nothing was started."

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from etl.errors import ConfigError
 from etl.mapping.conversion import Converted
 from etl.mapping.formats import format_conversion
-from etl.mapping.kinds import choose_conversion
+from etl.mapping.kinds import Reading, choose_conversion
 from etl.records import ColumnType, Kind, Reason
 
 
@@ -80,7 +80,7 @@ def test_formats_that_cannot_serve_are_config_errors(kind: Kind, format_: str, m
 
 
 def test_whole_numbers_are_read_by_a_format() -> None:
-    conversion = choose_conversion(pa.int32(), ColumnType(Kind.DATE), "%Y%m%d")
+    conversion = choose_conversion(pa.int32(), ColumnType(Kind.DATE), Reading(("%Y%m%d",)))
     assert conversion(pa.array([20230131], pa.int32())).values.to_pylist() == [dt.date(2023, 1, 31)]
 
 

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from etl.config import ColumnSource, Condition
 from etl.errors import ConfigError, EtlError, SourceError, TargetMismatch
 from etl.mapping import Plan, plan_mapping
-from etl.records import Column, ColumnType, Kind
+from etl.records import Column, ColumnType, Kind, Position, RecordBatch
 
 
-@dataclass(frozen=True)
-class Entry:
-    source: str | None = None
-    format: str | None = None
-    value: object = None
+def Entry(source: str | None = None, **keys: Any) -> ColumnSource:
+    return ColumnSource.model_validate(keys if source is None else {"from": source} | keys)
 
 
 @dataclass(frozen=True)
 class OrdersLoad:
-    columns: Mapping[str, Entry] = field(default_factory=dict)
+    columns: Mapping[str, ColumnSource] = field(default_factory=dict)
     ignore_columns: Sequence[str] = ()
     name: str = "orders"
+    filter: Sequence[Condition] = ()
 
 
 TABLE = (
@@ -42,6 +43,11 @@ def source(*names: str) -> pa.Schema:
 
 def plan(names: Sequence[str], load: OrdersLoad = OrdersLoad()) -> Plan:
     return plan_mapping(source(*names), TABLE, load)
+
+
+def records(**columns: list[object]) -> RecordBatch:
+    batch = pa.RecordBatch.from_pydict(columns)
+    return RecordBatch(batch, np.arange(1, batch.num_rows + 1), None, (), Position(batch.num_rows), 0)
 
 
 def fault(names: Sequence[str], load: OrdersLoad = OrdersLoad()) -> EtlError:
@@ -98,7 +104,7 @@ def test_a_star_ignores_what_is_left() -> None:
 def test_constants_are_converted_at_planning(value: object, kind: Kind, expected: object) -> None:
     target = [Column("id", ColumnType(Kind.BIGINT)), Column("c", ColumnType(kind))]
     planned = plan_mapping(source("id"), target, OrdersLoad({"c": Entry(value=value)}))
-    values = planned.columns[1].convert(pa.RecordBatch.from_pydict({"id": ["1", "2"]})).values
+    values = planned.columns[1].convert(records(id=["1", "2"])).values
     assert values.to_pylist() == [expected, expected]
     assert planned.source_columns == ("id",)
 
@@ -180,10 +186,13 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     columns = {
         "names": Entry("id"),
         "day": Entry("missing"),
-        "name": Entry(value=b"\xff"),
+        "name": Entry(file=True),
         "id": Entry("id", format="%d"),
     }
-    error = fault(["id", "extra"], OrdersLoad(columns))
+    target = [replace(column, type=ColumnType(Kind.INTEGER)) if column.name == "name" else column for column in TABLE]
+    with pytest.raises(EtlError) as caught:
+        plan_mapping(source("id", "extra"), target, OrdersLoad(columns))
+    error = caught.value
     assert type(error) is ConfigError
     for part in (
         '"names"',
@@ -202,4 +211,4 @@ def test_a_source_type_that_cannot_be_stored_names_the_column() -> None:
 
 def test_a_type_that_changes_under_way_is_a_source_error() -> None:
     with pytest.raises(SourceError, match="has type int64"):
-        plan(["id"]).columns[0].convert(pa.RecordBatch.from_pydict({"id": [1]}))
+        plan(["id"]).columns[0].convert(records(id=[1]))

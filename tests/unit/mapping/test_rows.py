@@ -5,28 +5,28 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etl.config import ColumnSource, Condition
 from etl.mapping import map_records, plan_mapping, source_documents
 from etl.records import Column, ColumnType, Kind, Phase, Position, Reason, RecordBatch, Reject
 
 
-@dataclass(frozen=True)
-class Entry:
-    source: str | None = None
-    format: str | None = None
-    value: object = None
+def Entry(source: str | None = None, **keys: Any) -> ColumnSource:
+    return ColumnSource.model_validate(keys if source is None else {"from": source} | keys)
 
 
 @dataclass(frozen=True)
 class ItemsLoad:
-    columns: dict[str, Entry] = field(default_factory=dict)
+    columns: dict[str, ColumnSource] = field(default_factory=dict)
     ignore_columns: tuple[str, ...] = ()
     name: str = "items"
+    filter: tuple[Condition, ...] = ()
 
 
 TABLE = [

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import ConfigError, TargetMismatch
-from etl.mapping.kinds import choose_conversion
+from etl.mapping.kinds import Reading, choose_conversion
 from etl.mapping.rows import source_texts
 from etl.records import ColumnType, Kind, Reason
 
@@ -21,7 +21,7 @@ DAY = 24 * 3600
 
 def convert(cells: pa.Array, column: ColumnType | Kind, format_: str | None = None) -> list[object]:
     column = ColumnType(column) if isinstance(column, Kind) else column
-    converted = choose_conversion(cells.type, column, format_)(cells)
+    converted = choose_conversion(cells.type, column, Reading((format_,) if format_ else ()))(cells)
     values: list[object] = converted.values.to_pylist()
     return [converted.refused[i].reason if i in converted.refused else value for i, value in enumerate(values)]
 
@@ -197,7 +197,7 @@ def test_types_that_cannot_be_stored_are_found_at_planning(type_: pa.DataType, k
 
 def test_a_format_for_a_typed_column_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="format is for texts"):
-        choose_conversion(pa.date32(), ColumnType(Kind.DATE), "%Y")
+        choose_conversion(pa.date32(), ColumnType(Kind.DATE), Reading(("%Y",)))
 
 
 def test_source_texts_never_raise() -> None:
