@@ -330,11 +330,8 @@ def test_missing_sqlite_file_is_told_and_not_made(tmp_path, sqlite_url):
 
     for command in ("load", "check", "history", "rejects"):
         ended = job.call(command)
-        assert_told(
-            ended,
-            1,
-            f"There is no SQLite database {path}. Create it and its tables, or have create = true make them, or correct the url.",
-        )
+        remedy = "Create it and its tables, or have create = true make them, or correct the url."
+        assert_told(ended, 1, f"There is no SQLite database {path}. {remedy}")
     assert not path.exists()
 
 

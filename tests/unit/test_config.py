@@ -68,8 +68,8 @@ def test_what_is_made_of_a_table_goes_with_a_table(folder, key):
     text = f'{DATABASE}[[load]]\nsource = "orders.csv"\nmodel = "shop:Order"\n{key} = true\n'
 
     assert error_of(folder, text) == (
-        f"FILE: [[load]] number 1: {key} goes with table: what a mapped class needs is made by its metadata.create_all. "
-        "Nothing was started."
+        f"FILE: [[load]] number 1: {key} goes with table: what a mapped class needs is made by its metadata.create_all."
+        " Nothing was started."
     )
 
 
