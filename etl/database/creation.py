@@ -115,9 +115,9 @@ class Making:
         """One sentence, for the log and `etl check`."""
         columns = ", ".join(f"{column.name} {declared_type(column.type, dialect)}" for column in self.columns)
         if self.existing is not None:
-            return f"{self.fullname} gets {columns}"
+            return f"The table {self.fullname} gets {columns}"
         key = f"primary key ({', '.join(self.key)})" if self.key else "no key"
-        return f"{self.fullname} is made: {columns}; {key}"
+        return f"The table {self.fullname} is made: {columns}; {key}"
 
 
 def column_type(type_: ColumnType, dialect: Dialect) -> ColumnType:

@@ -184,7 +184,8 @@ CASES = {
     ),
     "unknown table unlike any": Case(
         1,
-        "Load zebras: there is no table zebras in the database. Create it first, or correct the table of the load.",
+        "Load zebras: there is no table zebras in the database. "
+        "Create it first, have create = true make it, or correct the table of the load.",
         'source = "items.csv"\ntable = "zebras"',
     ),
     "unknown target column": Case(
@@ -331,7 +332,8 @@ def test_missing_sqlite_file_is_told_and_not_made(tmp_path, sqlite_url):
 
     for command in ("load", "check", "history", "rejects"):
         ended = job.call(command)
-        assert_told(ended, 1, f"There is no SQLite database {path}. Create it and its tables, or correct the url.")
+        remedy = "Create it and its tables, or have create = true make them, or correct the url."
+        assert_told(ended, 1, f"There is no SQLite database {path}. {remedy}")
     assert not path.exists()
 
 

@@ -48,6 +48,16 @@ def job(tmp_path: Path, database_url: str) -> Job:
     return job
 
 
+@pytest.fixture
+def sqlite_job(tmp_path: Path, sqlite_url: str) -> Job:
+    """For what is the same whatever the database."""
+    Path(make_url(sqlite_url).database or "").touch()
+    job = Job(tmp_path, sqlite_url)
+    job.write("orders.csv", ORDERS)
+    job.configure(LOAD)
+    return job
+
+
 def types(url: str, table: str = "orders", schema: str | None = None) -> dict[str, str]:
     """As the database itself tells them."""
     if is_postgresql(url):
@@ -84,12 +94,8 @@ def test_a_missing_table_is_made_with_the_types_of_the_files_values_and_its_key(
     ]
 
 
-def test_what_is_made_is_told(tmp_path, sqlite_url):
-    job = Job(tmp_path, sqlite_url)
-    job.write("orders.csv", ORDERS)
-    job.configure(LOAD)
-
-    told = job.etl("load").errors
+def test_what_is_made_is_told(sqlite_job):
+    told = sqlite_job.etl("load").errors
 
     assert "orders is made: id BIGINT, code TEXT, price NUMERIC(38, 2), rate DOUBLE" in told
     assert "primary key (id)" in told
@@ -147,41 +153,41 @@ def test_a_run_that_ended_before_its_first_commit_goes_on_with_the_table_that_it
     assert (done.exit_code, done.result["written"], done.result["duplicates"]) == (0, 2, 1)
 
 
-def test_the_mapping_says_which_columns_there_are_and_what_they_are_called(job):
-    job.write("orders.csv", "No,Date,Left out,Amount\n1,31/01/2024,x,5\n")
-    job.configure(
+def test_the_mapping_says_which_columns_there_are_and_what_they_are_called(sqlite_job):
+    sqlite_job.write("orders.csv", "No,Date,Left out,Amount\n1,31/01/2024,x,5\n")
+    sqlite_job.configure(
         LOAD + 'ignore_columns = "Left out"\n[load.columns]\nid = "No"\nday = { from = "Date", format = "%d/%m/%Y" }\n'
         "country = { value = 'PT' }\nrank = { value = 1.5 }\n"
     )
 
-    assert job.call("load").exit_code == 0
+    assert sqlite_job.call("load").exit_code == 0
     declared = {"id": "BIGINT", "day": "DATE", "Amount": "BIGINT", "country": "TEXT", "rank": "DOUBLE"}
-    assert types(job.url) == expected(job.url, declared)
-    assert query(job.url, 'SELECT id, "Amount", country, rank FROM orders') == [(1, 5, "PT", 1.5)]
+    assert types(sqlite_job.url) == expected(sqlite_job.url, declared)
+    assert query(sqlite_job.url, 'SELECT id, "Amount", country, rank FROM orders') == [(1, 5, "PT", 1.5)]
 
 
-def test_all_sources_of_a_load_are_looked_at(job):
-    job.write("orders.csv", "id,a,b\n1,1,1\n")
-    job.write("more/2.csv", "id,a,c\n2,1.5,x\n")
-    job.configure(LOAD.replace('"orders.csv"', '["orders.csv", "more"]'))
+def test_all_sources_of_a_load_are_looked_at(sqlite_job):
+    sqlite_job.write("orders.csv", "id,a,b\n1,1,1\n")
+    sqlite_job.write("more/2.csv", "id,a,c\n2,1.5,x\n")
+    sqlite_job.configure(LOAD.replace('"orders.csv"', '["orders.csv", "more"]'))
 
-    assert job.call("load").exit_code == 0
+    assert sqlite_job.call("load").exit_code == 0
     declared = {"id": "BIGINT", "a": "NUMERIC(38, 1)", "b": "BIGINT", "c": "TEXT"}
-    assert list(types(job.url)) == list(declared)
-    assert types(job.url)["a"].upper().replace(" ", "") == "NUMERIC(38,1)"
+    assert list(types(sqlite_job.url)) == list(declared)
+    assert types(sqlite_job.url)["a"].upper().replace(" ", "") == "NUMERIC(38,1)"
 
 
-def test_two_loads_make_one_table_together(job):
-    job.write("old.csv", "id,name\n1,a\n")
-    job.write("new.csv", "id,mail\nx2,b\n")
+def test_two_loads_make_one_table_together(sqlite_job):
+    sqlite_job.write("old.csv", "id,name\n1,a\n")
+    sqlite_job.write("new.csv", "id,mail\nx2,b\n")
     load = 'source = "{0}.csv"\nname = "{0}"\ntable = "people"\nkey = "id"\n{1}'
-    job.configure(load.format("old", "create = true"), load.format("new", ""))
+    sqlite_job.configure(load.format("old", "create = true"), load.format("new", ""))
 
-    done = job.call("load", "--json")
+    done = sqlite_job.call("load", "--json")
 
     assert (done.exit_code, done.result["written"]) == (0, 2)
-    assert types(job.url, "people") == expected(job.url, {"id": "TEXT", "name": "TEXT", "mail": "TEXT"})
-    assert sorted(query(job.url, "SELECT id, name, mail FROM people")) == [("1", "a", None), ("x2", None, "b")]
+    assert types(sqlite_job.url, "people") == expected(sqlite_job.url, {"id": "TEXT", "name": "TEXT", "mail": "TEXT"})
+    assert sorted(query(sqlite_job.url, "SELECT id, name, mail FROM people")) == [("1", "a", None), ("x2", None, "b")]
 
 
 def test_a_parquet_file_gives_the_types_of_its_schema(job, tmp_path):
@@ -217,27 +223,27 @@ def test_names_are_quoted(job):
     assert [column["name"] for column in columns] == ["Order", "a%b", 'c"d', "select", "é ü"]
 
 
-def test_a_table_that_has_no_column_is_told(job):
-    job.configure(LOAD + 'ignore_columns = "*"')
+def test_a_table_that_has_no_column_is_told(sqlite_job):
+    sqlite_job.configure(LOAD + 'ignore_columns = "*"')
 
-    assert "there is no column to make the table orders of" in job.call("load").told
-    assert tables(job.url) == set()
+    assert "there is no column to make the table orders of" in sqlite_job.call("load").told
+    assert tables(sqlite_job.url) == set()
 
 
-def test_a_key_that_is_no_column_is_told_before_anything_is_made(job):
-    job.configure(LOAD.replace('"id"', '["id", "line"]'))
+def test_a_key_that_is_no_column_is_told_before_anything_is_made(sqlite_job):
+    sqlite_job.configure(LOAD.replace('"id"', '["id", "line"]'))
 
-    done = job.call("load")
+    done = sqlite_job.call("load")
 
     assert done.exit_code == 2
     assert "key names line, which the table orders would not have. It would have id, code," in done.told
-    assert tables(job.url) == set()
+    assert tables(sqlite_job.url) == set()
 
 
-def test_a_table_made_without_a_key_has_a_warning(job):
-    job.configure(LOAD.replace('key = "id"', ""))
+def test_a_table_made_without_a_key_has_a_warning(sqlite_job):
+    sqlite_job.configure(LOAD.replace('key = "id"', ""))
 
-    assert "made without a key" in job.call("check").output
+    assert "made without a key" in sqlite_job.call("check").output
 
 
 def test_a_null_in_a_key_is_a_reject_on_both_databases(job):
@@ -296,35 +302,35 @@ def test_columns_that_the_table_lacks_are_added(job):
     assert list(types(job.url)) == [*declared, "more"]
 
 
-def test_a_resumed_run_has_the_columns_already(job):
-    execute(job.url, "CREATE TABLE orders (id INTEGER PRIMARY KEY)")
-    job.write("orders.csv", "id,name\n1,a\n1,b\n2,c\n")
-    job.configure(ADDING + 'on_duplicate = "error"\n')
+def test_a_resumed_run_has_the_columns_already(sqlite_job):
+    execute(sqlite_job.url, "CREATE TABLE orders (id INTEGER PRIMARY KEY)")
+    sqlite_job.write("orders.csv", "id,name\n1,a\n1,b\n2,c\n")
+    sqlite_job.configure(ADDING + 'on_duplicate = "error"\n')
 
-    assert job.call("load").exit_code == 1
-    assert (count(job.url, "orders"), list(types(job.url))) == (0, ["id", "name"])
-    job.configure(ADDING)
+    assert sqlite_job.call("load").exit_code == 1
+    assert (count(sqlite_job.url, "orders"), list(types(sqlite_job.url))) == (0, ["id", "name"])
+    sqlite_job.configure(ADDING)
 
-    assert job.call("load", "--json").result["written"] == 2
+    assert sqlite_job.call("load", "--json").result["written"] == 2
 
 
-def test_a_name_that_differs_in_case_alone_is_a_slip_and_no_new_column(job):
-    execute(job.url, "CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
-    job.write("orders.csv", "id,Note\n1,a\n")
-    job.configure(ADDING)
+def test_a_name_that_differs_in_case_alone_is_a_slip_and_no_new_column(sqlite_job):
+    execute(sqlite_job.url, "CREATE TABLE orders (id INTEGER PRIMARY KEY, note TEXT)")
+    sqlite_job.write("orders.csv", "id,Note\n1,a\n")
+    sqlite_job.configure(ADDING)
 
-    done = job.call("load")
+    done = sqlite_job.call("load")
 
     assert 'did you mean "note"?' in done.told
-    assert list(types(job.url)) == ["id", "note"]
+    assert list(types(sqlite_job.url)) == ["id", "note"]
 
 
-def test_a_view_gets_no_columns(job):
-    execute(job.url, "CREATE TABLE t (id INTEGER PRIMARY KEY)", "CREATE VIEW orders AS SELECT id FROM t")
-    job.write("orders.csv", "id,name\n1,a\n")
-    job.configure(ADDING)
+def test_a_view_gets_no_columns(sqlite_job):
+    execute(sqlite_job.url, "CREATE TABLE t (id INTEGER PRIMARY KEY)", "CREATE VIEW orders AS SELECT id FROM t")
+    sqlite_job.write("orders.csv", "id,name\n1,a\n")
+    sqlite_job.configure(ADDING)
 
-    assert "orders is a view, to which no columns can be added. It lacks name" in job.call("load").told
+    assert "orders is a view, to which no columns can be added. It lacks name" in sqlite_job.call("load").told
 
 
 # One database alone

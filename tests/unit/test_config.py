@@ -50,6 +50,7 @@ def test_a_load_of_source_and_table_alone_has_the_documented_defaults(folder):
         table="orders",
         model=None,
         create=False,
+        add_columns=False,
         key=(),
         on_duplicate="skip",
         record_duplicates=False,
@@ -62,13 +63,24 @@ def test_a_load_of_source_and_table_alone_has_the_documented_defaults(folder):
     )
 
 
+@pytest.mark.parametrize("key", ["create", "add_columns"])
+def test_what_is_made_of_a_table_goes_with_a_table(folder, key):
+    text = f'{DATABASE}[[load]]\nsource = "orders.csv"\nmodel = "shop:Order"\n{key} = true\n'
+
+    assert error_of(folder, text) == (
+        f"FILE: [[load]] number 1: {key} goes with table: what a mapped class needs is made by its metadata.create_all."
+        " Nothing was started."
+    )
+
+
 def test_every_key_of_a_load_is_read(folder):
     load = read_load(
         folder,
         """
         name = "autumn"
         format = "parquet"
-        create = false
+        create = true
+        add_columns = true
         key = ["order_id", "line_no"]
         on_duplicate = "error"
         record_duplicates = true
@@ -81,7 +93,8 @@ def test_every_key_of_a_load_is_read(folder):
 
     assert load.name == "autumn"
     assert load.format == "parquet"
-    assert load.create is False
+    assert load.create is True
+    assert load.add_columns is True
     assert load.key == ("order_id", "line_no")
     assert load.on_duplicate == "error"
     assert load.record_duplicates is True
@@ -449,10 +462,6 @@ LOAD_KEYS = [
         '[[load]] number 1: give exactly one of table and model, such as table = "orders"',
     ),
     (
-        "create = true",
-        "[[load]] number 1: create = true is not there yet: create the table first and leave create out",
-    ),
-    (
         'on_duplicate = "update"',
         '[[load]] number 1: on_duplicate = "update" is not there yet: "skip" and "error" are',
     ),
@@ -600,7 +609,7 @@ UNKNOWN_KEYS = [
     ),
     (
         DATABASE + LOAD + "zzz = 1\n",
-        "[[load]] number 1, zzz: unknown key; allowed: source, name, format, hive, table, model, create, key, "
+        "[[load]] number 1, zzz: unknown key; allowed: source, name, format, hive, table, model, create, add_columns, key, "
         "on_duplicate, record_duplicates, max_rejects, max_record_bytes, commit_every, method, ignore_columns, csv, "
         "columns, filter, transform.",
     ),
