@@ -6,9 +6,7 @@ import glob
 import hashlib
 import os
 import re
-import shutil
 import sys
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -24,6 +22,7 @@ from etl.config import Format
 from etl.errors import ConfigError, SourceError
 from etl.readers.archives import SUFFIX as ARCHIVE
 from etl.readers.archives import Member, members_of, split_at_archive
+from etl.readers.copies import copy_of, copy_of_stream, require_room
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".ipc")
@@ -71,10 +70,10 @@ class Sources(list[Source]):
         super().__init__()
         self._temporary: list[Path] = []
 
-    def add_temporary(self, source: Source, location: Path) -> None:
-        """Add a source that is a copy at ``location``."""
-        self._temporary.append(location)
-        self.append(source)
+    def add_copy(self, shown: str, copy: Path) -> None:
+        """Add a source that is a copy, to be removed on closing."""
+        self._temporary.append(copy)
+        self.append(Source(shown, copy, copy.stat().st_size))
 
     def close(self) -> None:
         while self._temporary:
@@ -119,7 +118,7 @@ def find_sources(patterns: Sequence[str], folder: Path, *, is_hive: bool = False
 def _add_matches(sources: Sources, seen: set[Location], pattern: str, search: _Search) -> None:
     if pattern == "-":
         if not any(source.path == "-" for source in sources):
-            _add_copy(sources, "-", sys.stdin.buffer)
+            sources.add_copy("-", copy_of_stream(sys.stdin.buffer, "Standard input"))
         return
     for shown, location in _matches(pattern, search):
         identity = _identity(location)
@@ -131,9 +130,9 @@ def _add_matches(sources: Sources, seen: set[Location], pattern: str, search: _S
 def _add(sources: Sources, shown: str, location: Location) -> None:
     with reading(shown):
         if isinstance(location, Member) and _FORMATS.get(location.suffix.lower()) in _LOOKED_UP:
-            _require_room(shown, location.size)
+            require_room(shown, location.size)
             with location.open() as content:
-                _add_copy(sources, shown, content)
+                sources.add_copy(shown, copy_of(content))
         else:
             sources.append(Source(shown, location, stored_size(location)))
 
@@ -228,28 +227,6 @@ def _natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
     # The pattern's group, so the digits, stand at the odd places.
     key = [(0, int(part), "") if index % 2 else (1, 0, part) for index, part in enumerate(parts)]
     return key, name
-
-
-def _add_copy(sources: Sources, shown: str, content: IO[bytes]) -> None:
-    """Add a source whose content is copied into a temporary file."""
-    descriptor, name = tempfile.mkstemp(prefix="etl-source-")
-    try:
-        with os.fdopen(descriptor, "wb") as copy:
-            shutil.copyfileobj(content, copy, 1 << 20)
-            sources.add_temporary(Source(shown, Path(name), copy.tell()), Path(name))
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _require_room(shown: str, size: int) -> None:
-    folder = tempfile.gettempdir()
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise SourceError(
-            f"{shown} has {size:,} bytes, of which a copy is needed, and {free:,} are free in {folder}.",
-            "Make room there, or name another folder in TMPDIR.",
-        )
 
 
 def fingerprint(source: Source, is_stopped: Callable[[], bool] = lambda: False) -> Fingerprint:
