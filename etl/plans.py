@@ -105,7 +105,7 @@ def _plan(load: Load, target: Target, sources: Sequence[Source], method: Method 
 
 
 def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
-    format_ = load.format or format_of(source.path if source.path != "-" else "standard input")
+    format_ = load.format or format_of(source.name, "standard input" if source.path == "-" else source.path)
     schema = open_reader(source, load, format_).schema
     if format_ == "jsonl" and not schema.names:  # the file of a day on which nothing happened
         return SourcePlan(source, format_, schema, Plan(()))

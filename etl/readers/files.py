@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from etl.addresses import WEB, scheme_of, shown_address
 from etl.config import Format
 from etl.errors import ConfigError, SourceError
 from etl.readers.archives import SUFFIX as ARCHIVE
@@ -54,6 +55,11 @@ class Source:
     location: Location
     size: int
 
+    @property
+    def name(self) -> str:
+        """With the suffixes that say what it is."""
+        return self.location.name
+
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
@@ -70,10 +76,15 @@ class Sources(list[Source]):
         super().__init__()
         self._temporary: list[Path] = []
 
-    def add_copy(self, shown: str, copy: Path) -> None:
-        """Add a source that is a copy, to be removed on closing."""
+    def keep(self, copy: Path) -> None:
+        """Remove a copy on closing."""
         self._temporary.append(copy)
-        self.append(Source(shown, copy, copy.stat().st_size))
+
+    def add_copy(self, shown: str, copy: Path) -> None:
+        """Add a source that is a copy, to be removed on closing. What is shown of each source is its own."""
+        self.keep(copy)
+        others = sum(source.path.partition(" #")[0] == shown for source in self)
+        self.append(Source(f"{shown} #{others + 1}" if others else shown, copy, copy.stat().st_size))
 
     def close(self) -> None:
         while self._temporary:
@@ -120,6 +131,9 @@ def _add_matches(sources: Sources, seen: set[Location], pattern: str, search: _S
         if not any(source.path == "-" for source in sources):
             sources.add_copy("-", copy_of_stream(sys.stdin.buffer, "Standard input"))
         return
+    if scheme_of(pattern) is not None:
+        _add_remote(sources, pattern)
+        return
     for shown, location in _matches(pattern, search):
         identity = _identity(location)
         if identity not in seen:
@@ -127,12 +141,36 @@ def _add_matches(sources: Sources, seen: set[Location], pattern: str, search: _S
             _add(sources, _as_text(shown), location)
 
 
+def _add_remote(sources: Sources, url: str) -> None:
+    """Copies of what a URL names; a copy of an archive stands for its members."""
+    for shown, copy in _copies(url):
+        if copy.suffix.lower() == ARCHIVE:
+            sources.keep(copy)
+            for member_shown, member in _in_archive(shown, copy):
+                _add(sources, _as_text(member_shown), member)
+        else:
+            sources.add_copy(shown, copy)
+
+
+def _copies(url: str) -> Iterator[tuple[str, Path]]:
+    if scheme_of(url) in WEB:
+        from etl.readers.web import download  # what reaches out is not imported for what is here
+
+        yield shown_address(url), download(url)
+        return
+    from etl.readers.stores import Store
+
+    store = Store(url)
+    for shown, info in sorted(store.objects((*_ENDS, ARCHIVE)), key=lambda item: _natural_order(item[0])):
+        yield shown, store.copy(shown, info)
+
+
 def _add(sources: Sources, shown: str, location: Location) -> None:
     with reading(shown):
         if isinstance(location, Member) and _FORMATS.get(location.suffix.lower()) in _LOOKED_UP:
             require_room(shown, location.size)
             with location.open() as content:
-                sources.add_copy(shown, copy_of(content))
+                sources.add_copy(shown, copy_of(content, shown, location.suffix))
         else:
             sources.append(Source(shown, location, stored_size(location)))
 
@@ -271,10 +309,10 @@ def _stamp(location: Location) -> Stamp:
     return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def format_of(path: str | Path) -> Format:
+def format_of(path: str | Path, shown: str | None = None) -> Format:
     """Return the format that a path's suffix names, looked up through .gz, .zst, .bz2 and .lz4.
 
-    Raises ConfigError when the suffix says nothing.
+    Raises ConfigError, which calls it ``shown``, when the suffix says nothing.
     """
     suffixes = [suffix.lower() for suffix in PurePath(path).suffixes]
     while suffixes and suffixes[-1] in COMPRESSIONS:
@@ -282,7 +320,7 @@ def format_of(path: str | Path) -> Format:
     if suffixes and suffixes[-1] in _FORMATS:
         return _FORMATS[suffixes[-1]]
     raise ConfigError(
-        f"The name of {str(path)!r} does not say what format it has.",
+        f"The name of {(shown or str(path))!r} does not say what format it has.",
         'Set `format = "csv"`, "jsonl", "parquet" or "arrow" in its [[load]].',
     )
 
