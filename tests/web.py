@@ -35,6 +35,9 @@ def web_server() -> Iterator[Web]:
         def do_GET(self) -> None:
             answer(self, web)
 
+        def do_HEAD(self) -> None:
+            answer(self, web)
+
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     web.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

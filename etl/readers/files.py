@@ -132,7 +132,7 @@ def _add_matches(sources: Sources, seen: set[Location], pattern: str, search: _S
             sources.add_copy("-", copy_of_stream(sys.stdin.buffer, "Standard input"))
         return
     if scheme_of(pattern) is not None:
-        _add_remote(sources, pattern)
+        _add_remote(sources, pattern, search)
         return
     for shown, location in _matches(pattern, search):
         identity = _identity(location)
@@ -141,9 +141,9 @@ def _add_matches(sources: Sources, seen: set[Location], pattern: str, search: _S
             _add(sources, _as_text(shown), location)
 
 
-def _add_remote(sources: Sources, url: str) -> None:
+def _add_remote(sources: Sources, url: str, search: _Search) -> None:
     """Copies of what a URL names; a copy of an archive stands for its members."""
-    for shown, copy in _copies(url):
+    for shown, copy in _copies(url, search):
         if copy.suffix.lower() == ARCHIVE:
             sources.keep(copy)
             for member_shown, member in _in_archive(shown, copy):
@@ -152,7 +152,7 @@ def _add_remote(sources: Sources, url: str) -> None:
             sources.add_copy(shown, copy)
 
 
-def _copies(url: str) -> Iterator[tuple[str, Path]]:
+def _copies(url: str, search: _Search) -> Iterator[tuple[str, Path]]:
     if scheme_of(url) in WEB:
         from etl.readers.web import download  # what reaches out is not imported for what is here
 
@@ -161,7 +161,8 @@ def _copies(url: str) -> Iterator[tuple[str, Path]]:
     from etl.readers.stores import Store
 
     store = Store(url)
-    for shown, info in sorted(store.objects((*_ENDS, ARCHIVE)), key=lambda item: _natural_order(item[0])):
+    found = store.objects((*_ENDS, ARCHIVE), is_hive=search.is_hive)
+    for shown, info in sorted(found, key=lambda item: _natural_order(item[0])):
         yield shown, store.copy(shown, info)
 
 

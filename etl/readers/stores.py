@@ -50,8 +50,9 @@ class Store:
             self._selector = fs.FileSelector
             self._system, self._root = fs.FileSystem.from_uri(urlunsplit(parts._replace(path=fixed)))
 
-    def objects(self, ends: tuple[str, ...]) -> list[tuple[str, Any]]:
-        """What is shown of each object, and what ``copy`` takes; of a folder those that end in one of ``ends``.
+    def objects(self, ends: tuple[str, ...], *, is_hive: bool) -> list[tuple[str, Any]]:
+        """What is shown of each object, and what ``copy`` takes; of a folder those that end in one of ``ends``, with
+        ``is_hive`` in its folders too.
 
         Raises SourceError where there is none.
         """
@@ -62,7 +63,8 @@ class Store:
                 (info,) = self._system.get_file_info([self._root])
                 if info.type == self._kinds.File:
                     return [(self._shown_of(info.path), info)]
-                found = [info for info in self._all(recursive=False) if _is_data(info.path, ends)]
+                hidden = (".", "_") if is_hive else (".",)
+                found = [info for info in self._all(recursive=is_hive) if self._is_data(info.path, ends, hidden)]
         if not found:
             raise SourceError(
                 f"There is nothing to load at {self._shown}.", "Correct the URL in `source`, or put the files there."
@@ -91,6 +93,10 @@ class Store:
         rest = path.removeprefix(self._root).lstrip("/")
         hidden = any(part.startswith(".") for part in rest.split("/"))
         return not hidden and re.fullmatch(_regex(self._glob), rest) is not None
+
+    def _is_data(self, path: str, ends: tuple[str, ...], hidden: tuple[str, ...]) -> bool:
+        rest = path.removeprefix(self._root).lstrip("/")
+        return rest.lower().endswith(ends) and not any(part.startswith(hidden) for part in rest.split("/"))
 
     def _shown_of(self, path: str) -> str:
         inner = path.partition("/")[2]
@@ -133,8 +139,3 @@ def _regex(pattern: str) -> str:
         known.get(part) or (f"[{'^' * (part[1] == '!')}{part[1:].lstrip('!')}" if part[:1] == "[" else re.escape(part))
         for part in parts
     )
-
-
-def _is_data(path: str, ends: tuple[str, ...]) -> bool:
-    name = path.rpartition("/")[2]
-    return name.lower().endswith(ends) and not name.startswith(".")
