@@ -33,6 +33,7 @@ from pydantic import (
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from etl.addresses import STORES, WEB, scheme_of
 from etl.errors import ConfigError
 from etl.showing import shown_argument, without_passwords
 from etl.zones import is_time_zone
@@ -44,6 +45,7 @@ Constant = bool | int | float | dt.datetime | dt.date | dt.time | str
 RECORD_BYTES = 16_000_000  # of a record, at most, unless the config says otherwise
 MOST_RECORD_BYTES = 500_000_000  # PostgreSQL takes no value of 1 GB, and one is held a few times over
 
+_QUERY_VALUE = re.compile(r"(?<==)[^=&\s\"']+")
 _VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 
@@ -663,8 +665,8 @@ class Load(_Model):
     def _some_source(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value or not all(value):
             raise ValueError("a path, a glob, a folder, or a list of these")
-        if any("://" in source for source in value):
-            raise ValueError('URLs are not there yet: fetch the file first, or pipe it in with "-"')
+        if any((scheme := scheme_of(source)) is not None and scheme not in (*WEB, *STORES) for source in value):
+            raise ValueError("a URL that begins with http, https, s3, gs, abfs or abfss, or a path without ://")
         return value
 
     @field_validator("transform")
@@ -976,6 +978,8 @@ def _allowed(error: Mapping[str, Any]) -> str:
 def _shown(value: object) -> str:
     text = f'"{value}"' if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
     text = without_passwords(text)
+    if "://" in text:
+        text = _QUERY_VALUE.sub("***", text)  # of a URL that is signed
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

@@ -171,7 +171,7 @@ def _transform(load: Load, folder: Path) -> Any:
 
 
 def _opened(load: Load, source: Source) -> tuple[Format, Reader]:
-    format_ = load.format or format_of(source.path if source.path != "-" else "standard input")
+    format_ = load.format or format_of(source.name, "standard input" if source.path == "-" else source.path)
     return format_, open_reader(source, load, format_)
 
 

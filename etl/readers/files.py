@@ -6,9 +6,7 @@ import glob
 import hashlib
 import os
 import re
-import shutil
 import sys
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +14,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import pyarrow as pa
 
+from etl.addresses import WEB, scheme_of, shown_address
 from etl.config import Format
 from etl.errors import ConfigError, SourceError
 from etl.readers.archives import SUFFIX as ARCHIVE
 from etl.readers.archives import Member, members_of, split_at_archive
+from etl.readers.copies import copy_of, copy_of_stream, require_room
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".ipc")
@@ -55,6 +55,11 @@ class Source:
     location: Location
     size: int
 
+    @property
+    def name(self) -> str:
+        """With the suffixes that say what it is."""
+        return self.location.name
+
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
@@ -71,10 +76,15 @@ class Sources(list[Source]):
         super().__init__()
         self._temporary: list[Path] = []
 
-    def add_temporary(self, source: Source, location: Path) -> None:
-        """Add a source that is a copy at ``location``."""
-        self._temporary.append(location)
-        self.append(source)
+    def keep(self, copy: Path) -> None:
+        """Remove a copy on closing."""
+        self._temporary.append(copy)
+
+    def add_copy(self, shown: str, copy: Path) -> None:
+        """Add a source that is a copy, to be removed on closing. What is shown of each source is its own."""
+        self.keep(copy)
+        others = sum(source.path.partition(" #")[0] == shown for source in self)
+        self.append(Source(f"{shown} #{others + 1}" if others else shown, copy, copy.stat().st_size))
 
     def close(self) -> None:
         while self._temporary:
@@ -119,7 +129,10 @@ def find_sources(patterns: Sequence[str], folder: Path, *, is_hive: bool = False
 def _add_matches(sources: Sources, seen: set[Location], pattern: str, search: _Search) -> None:
     if pattern == "-":
         if not any(source.path == "-" for source in sources):
-            _add_copy(sources, "-", sys.stdin.buffer)
+            sources.add_copy("-", copy_of_stream(sys.stdin.buffer, "Standard input"))
+        return
+    if scheme_of(pattern) is not None:
+        _add_remote(sources, pattern, search)
         return
     for shown, location in _matches(pattern, search):
         identity = _identity(location)
@@ -128,12 +141,37 @@ def _add_matches(sources: Sources, seen: set[Location], pattern: str, search: _S
             _add(sources, _as_text(shown), location)
 
 
+def _add_remote(sources: Sources, url: str, search: _Search) -> None:
+    """Copies of what a URL names; a copy of an archive stands for its members."""
+    for shown, copy in _copies(url, search):
+        if copy.suffix.lower() == ARCHIVE:
+            sources.keep(copy)
+            for member_shown, member in _in_archive(shown, copy):
+                _add(sources, _as_text(member_shown), member)
+        else:
+            sources.add_copy(shown, copy)
+
+
+def _copies(url: str, search: _Search) -> Iterator[tuple[str, Path]]:
+    if scheme_of(url) in WEB:
+        from etl.readers.web import download  # what reaches out is not imported for what is here
+
+        yield shown_address(url), download(url)
+        return
+    from etl.readers.stores import Store
+
+    store = Store(url)
+    found = store.objects((*_ENDS, ARCHIVE), is_hive=search.is_hive)
+    for shown, info in sorted(found, key=lambda item: _natural_order(item[0])):
+        yield shown, store.copy(shown, info)
+
+
 def _add(sources: Sources, shown: str, location: Location) -> None:
     with reading(shown):
         if isinstance(location, Member) and _FORMATS.get(location.suffix.lower()) in _LOOKED_UP:
-            _require_room(shown, location.size)
+            require_room(shown, location.size)
             with location.open() as content:
-                _add_copy(sources, shown, content)
+                sources.add_copy(shown, copy_of(content, shown, location.suffix))
         else:
             sources.append(Source(shown, location, stored_size(location)))
 
@@ -230,28 +268,6 @@ def _natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return key, name
 
 
-def _add_copy(sources: Sources, shown: str, content: IO[bytes]) -> None:
-    """Add a source whose content is copied into a temporary file."""
-    descriptor, name = tempfile.mkstemp(prefix="etl-source-")
-    try:
-        with os.fdopen(descriptor, "wb") as copy:
-            shutil.copyfileobj(content, copy, 1 << 20)
-            sources.add_temporary(Source(shown, Path(name), copy.tell()), Path(name))
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _require_room(shown: str, size: int) -> None:
-    folder = tempfile.gettempdir()
-    free = shutil.disk_usage(folder).free
-    if size > free:
-        raise SourceError(
-            f"{shown} has {size:,} bytes, of which a copy is needed, and {free:,} are free in {folder}.",
-            "Make room there, or name another folder in TMPDIR.",
-        )
-
-
 def fingerprint(source: Source, is_stopped: Callable[[], bool] = lambda: False) -> Fingerprint:
     """Return the fingerprint of a source's stored bytes. Raises SourceError when it cannot be read.
 
@@ -294,10 +310,10 @@ def _stamp(location: Location) -> Stamp:
     return Stamp(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-def format_of(path: str | Path) -> Format:
+def format_of(path: str | Path, shown: str | None = None) -> Format:
     """Return the format that a path's suffix names, looked up through .gz, .zst, .bz2 and .lz4.
 
-    Raises ConfigError when the suffix says nothing.
+    Raises ConfigError, which calls it ``shown``, when the suffix says nothing.
     """
     suffixes = [suffix.lower() for suffix in PurePath(path).suffixes]
     while suffixes and suffixes[-1] in COMPRESSIONS:
@@ -305,7 +321,7 @@ def format_of(path: str | Path) -> Format:
     if suffixes and suffixes[-1] in _FORMATS:
         return _FORMATS[suffixes[-1]]
     raise ConfigError(
-        f"The name of {str(path)!r} does not say what format it has.",
+        f"The name of {(shown or str(path))!r} does not say what format it has.",
         'Set `format = "csv"`, "jsonl", "parquet" or "arrow" in its [[load]].',
     )
 

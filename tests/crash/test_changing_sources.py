@@ -392,9 +392,11 @@ def standard_input_job(folder: Path, url: str) -> Job:
     return job
 
 
-def test_standard_input_is_read_on_if_it_is_the_same_again(sqlite_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_packed", [False, True], ids=["plain", "gzip"])
+def test_standard_input_is_read_on_if_it_is_the_same_again(sqlite_url: str, tmp_path: Path, is_packed: bool) -> None:
     job = standard_input_job(tmp_path, sqlite_url)
-    content = "id,name\n1,one\n2,two\n3,three\n"
+    content = b"id,name\n1,one\n2,two\n3,three\n"
+    content = gzip.compress(content, mtime=0) if is_packed else content
     job.call("load", "--limit", "2", stdin=content)
 
     other = job.call("load", "--json", stdin="id,name\n4,four\n")

@@ -94,6 +94,40 @@ def test_standard_input_is_removed_when_another_pattern_fails(monkeypatch: pytes
     assert list(tmp_path.iterdir()) == []
 
 
+LINES = b"a\n" + b"\n".join(b"%d" % number for number in range(5000)) + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("packed", "read"),
+    [
+        (LINES, LINES),
+        (b"BZh9,x\n", b"BZh9,x\n"),
+        (gzip.compress(LINES), LINES),
+        (bz2.compress(LINES), LINES),
+        (pa.compress(LINES, "zstd", asbytes=True), LINES),
+        (pa.compress(LINES, "lz4", asbytes=True), LINES),
+        (b"", b""),
+        (b"\x1f", b"\x1f"),
+    ],
+    ids=["plain", "like bzip2", "gzip", "bzip2", "zstd", "lz4", "empty", "short"],
+)
+def test_standard_input_is_unpacked_by_its_first_bytes(
+    monkeypatch: pytest.MonkeyPatch, packed: bytes, read: bytes
+) -> None:
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(packed)))
+    with find_sources(["-"], Path()) as (source,), open_decompressed(source.location) as file:
+        assert file.read(1 << 20) == read
+        assert fingerprint(source) == Fingerprint(len(packed), hashlib.sha256(packed).hexdigest())
+
+
+def test_an_archive_from_standard_input_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"PK\x03\x04" + bytes(20))))
+    with pytest.raises(SourceError, match=r"Standard input is a \.zip archive, .* Give its path"):
+        find_sources(["-"], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 # Telling apart
 
 
