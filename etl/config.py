@@ -135,6 +135,12 @@ def _parse_constant(value: object) -> object:
     return value
 
 
+def _encoding_hint(name: str) -> str:
+    names = {alias for alias, codec in aliases.items() if not codec.endswith("_codec") and codec != "rot_13"}
+    close = difflib.get_close_matches(name.lower().replace("-", "_"), names | {"utf_8_sig"}, n=1)
+    return f'; did you mean "{close[0].replace("_", "-")}"?' if close else ""
+
+
 # What may be written in the file, where that is more than the type of what is made of it.
 _Share = Annotated[str, Field(pattern=r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$")]
 _LimitAsWritten = Annotated[int, Field(ge=0)] | _Share
@@ -254,9 +260,7 @@ class Csv(_Model):
     @classmethod
     def _one_character(cls, value: str) -> str:
         if len(value) == 2 and value[0] == "\\":
-            raise ValueError(
-                f'one character; in single quotes TOML takes no escapes, so write "{value}" in double ones'
-            )
+            raise ValueError(f'one character; TOML takes no escapes in single quotes, so use double ones: "{value}"')
         if len(value) > 1:
             raise ValueError('one ASCII character such as "," or "\\t": delimiters of several characters are not read')
         if len(value) != 1 or not value.isascii() or value in "\r\n\0":
@@ -301,8 +305,7 @@ class Csv(_Model):
             is_text = False
         if not is_text:
             known = 'a text encoding that Python knows, such as "utf-8", "latin-1" or "cp1252"'
-            close = difflib.get_close_matches(value.lower().replace("-", "_"), aliases.keys() | aliases.values(), n=1)
-            raise ValueError(f'{known}; did you mean "{close[0].replace("_", "-")}"?' if close else known)
+            raise ValueError(f"{known}{_encoding_hint(value)}")
         return value
 
     @model_validator(mode="after")
@@ -324,9 +327,7 @@ class Csv(_Model):
     def _header_is_not_skipped(self) -> Self:
         lines = self.header if isinstance(self.header, tuple) else (self.header,)
         if not isinstance(self.header, bool) and lines[0] <= self.skip_lines:
-            raise ValueError(
-                f"header is line {lines[0]}, but skip_lines skips the first {self.skip_lines}; leave it out"
-            )
+            raise ValueError(f"header is line {lines[0]}, but skip_lines skips {self.skip_lines}: leave it out")
         return self
 
     @model_validator(mode="after")

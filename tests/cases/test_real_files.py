@@ -9,9 +9,12 @@ from __future__ import annotations
 import ast
 import csv
 import datetime as dt
+import gzip
+import io
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -125,6 +128,83 @@ def test_file_of_csv_spectrum_has_its_rows(path: Path) -> None:
     assert [{name: value or "" for name, value in row.items()} for row in read(path)] == expected
 
 
+# csvkit's examples, which need more than the usual dialect: the rows are those of the files, written out
+
+CSVKIT = FILES / "csvkit-examples"
+
+
+@pytest.mark.parametrize(
+    ("name", "dialect", "rows"),
+    [
+        ("test_skip_lines", {"skip_lines": 3}, [("1", "2", "3")]),
+        ("test_skip_lines", {"header": 4}, [("1", "2", "3")]),
+        ("test_utf8_bom", {}, [("1", "2", "3"), ("4", "5", "ʤ")]),
+        ("test_utf16_big", {"encoding": "utf-16"}, [("1", "2", "3"), ("4", "5", "ʤ")]),
+        ("test_utf16_little", {"encoding": "utf-16"}, [("1", "2", "3"), ("4", "5", "ʤ")]),
+        ("test_latin1", {"encoding": "latin-1"}, [("1", "2", "3"), ("4", "5", "©")]),
+        ("mac_newlines", {}, [("1", "2", "3"), ("Once upon\ra time", "5", "6")]),
+        ("optional_quote_characters", {}, [("1", "2", "3")]),
+        ("no_header_row", {"header": False}, [("1", "2", "3")]),
+    ],
+)
+def test_file_of_csvkit_has_its_rows(name: str, dialect: dict[str, Any], rows: list[tuple[str, ...]]) -> None:
+    found = read(CSVKIT / f"{name}.csv", replace(Dialect(), **dialect))
+    assert [tuple(row.values()) for row in found] == rows
+
+
+def test_numbers_of_another_locale_are_those_that_csvkit_converts_them_to(tmp_path: Path, database: str) -> None:
+    types = {"a": "NUMERIC(10, 2)", "b": "INTEGER", "c": "TEXT"}
+    dialect = {"decimal": ",", "thousands": "."}
+    assert load_file(tmp_path, database, CSVKIT / "test_locale.csv", types, csv=dialect).exit_code == 0
+    with (CSVKIT / "test_locale_converted.csv").open(newline="", encoding="utf-8") as file:
+        expected = [(float(a), int(b), c or None) for a, b, c in list(csv.reader(file))[1:]]
+    assert query(database, "SELECT a, b, c FROM t") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "dialect", "lines"),
+    [("bad_skip_lines", {"skip_lines": 3}, [5, 6]), ("null_byte", {}, [2]), ("test_extra_header", {}, [2])],
+)
+def test_bad_lines_of_csvkit_are_rejects(
+    name: str, dialect: dict[str, Any], lines: list[int], tmp_path: Path, database: str
+) -> None:
+    path = CSVKIT / f"{name}.csv"
+    names = path.read_text(encoding="utf-8").lstrip("\n").splitlines()[0].split(",")
+    assert load_file(tmp_path, database, path, dict.fromkeys(names, "TEXT"), csv=dialect).exit_code == 3
+    assert [reject["line"] for reject in rejects_of(tmp_path)] == lines
+
+
+# DuckDB's files in other encodings: their text by Python's codecs, their rows by its csv module
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("latin1.csv", "latin-1"),
+        ("latin1.csv.gz", "latin-1"),
+        ("only_latin1.csv", "latin-1"),
+        ("all_latin1.csv", "latin-1"),
+        ("shift_jis.csv", "shift_jis"),
+        ("utf16.csv", "utf-16"),
+        ("utf16.csv.gz", "utf-16"),
+        ("only_utf16.csv", "utf-16"),
+    ],
+)
+def test_file_in_another_encoding_has_its_rows(name: str, encoding: str) -> None:
+    path = FILES / "duckdb-csv" / "encodings" / name
+    content = path.read_bytes()
+    text = (gzip.decompress(content) if path.suffix == ".gz" else content).decode(encoding)
+    expected = [fields for fields in csv.reader(io.StringIO(text, newline="")) if fields]
+    found = read(path, Dialect(header=False, encoding=encoding, null=()))
+    assert [list(row.values()) for row in found] == expected
+
+
+def test_words_for_null_are_those_that_the_config_names() -> None:
+    path = FILES / "duckdb-csv" / "null" / "multiple_nulls.csv"
+    expected = [("Pedro", "31", "1.73"), ("Mark", None, None), ("Thijs", "26", None)]
+    assert [tuple(row.values()) for row in read(path, Dialect(null=("", "null", "none")))] == expected
+
+
 # Whole folders of sound files: as many records as Python's csv module has
 
 
@@ -217,6 +297,7 @@ _SPACES = "spaces at the end count: none is dropped"
 AGREED = {
     "CRLF file then LF line: error": _LINE_ENDS,
     "LF file then CRLF line: mixed -> error": _LINE_ENDS,
+    "backslash escape outside quotes is plain": "an escape is one outside of quotes too",
     "UTF-8 BOM + int column": "a byte order mark is removed",
     "UTF-8 BOM is not stripped (no header)": "a byte order mark is removed",
     "\\. alone on a line ends data (PG<=17)": "a line is a record, whatever is on it; PostgreSQL 18 says so too",
@@ -248,7 +329,7 @@ AGREED = {
     "numeric(5,2) <- 'NaN'": "NUMERIC takes numbers",
 }
 # These options of COPY have no counterpart.
-NO_COUNTERPART = {"force_null(a)", "force_not_null(a)", "escape '\\'", "header match"}
+NO_COUNTERPART = {"force_null(a)", "force_not_null(a)", "header match"}
 OPTIONS: dict[str, dict[str, Any]] = {
     "": {},
     "header": {"header": True},
@@ -257,6 +338,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "encoding 'LATIN1'": {"encoding": "latin-1"},
     "encoding 'WIN1252'": {"encoding": "cp1252"},
     "encoding 'SJIS'": {"encoding": "shift_jis"},
+    "escape '\\'": {"escape": "\\"},
     "delimiter E'\\t'": {"delimiter": "\t"},
     "delimiter ';'": {"delimiter": ";"},
     "delimiter '||'": {"delimiter": "||"},

@@ -145,6 +145,85 @@ def test_every_key_of_the_csv_dialect_is_read(folder):
     )
 
 
+def test_every_key_of_an_odd_dialect_is_read(folder):
+    dialect = r"""
+        [load.csv]
+        escape = '\'
+        doubled_quotes = false
+        strict_quotes = false
+        comment = "#"
+        skip_lines = 2
+        header = [4, 5]
+        decimal = ","
+        thousands = "."
+        true_words = ["ja", "J"]
+        false_words = "nein"
+        """
+
+    assert read_load(folder, dialect).csv == Csv(
+        escape="\\",
+        doubled_quotes=False,
+        strict_quotes=False,
+        comment="#",
+        skip_lines=2,
+        header=(4, 5),
+        decimal=",",
+        thousands=".",
+        true_words=("ja", "J"),
+        false_words=("nein",),
+    )
+
+
+@pytest.mark.parametrize(("written", "header"), [("true", True), ("1", 1), ("3", 3), ("[3]", 3), ("[1, 2]", (1, 2))])
+def test_a_header_is_there_or_not_or_at_a_line_or_several(folder, written, header):
+    found = read_load(folder, f"[load.csv]\nheader = {written}\n").csv.header
+
+    assert (found, type(found)) == (header, type(header))
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (
+            'delimiter = "||"',
+            'delimiter: "||" is not allowed; allowed: one ASCII character such as "," or "\\t": '
+            "delimiters of several characters are not read",
+        ),
+        ("delimiter = '\\t'", 'one character; TOML takes no escapes in single quotes, so use double ones: "\\t"'),
+        ('escape = "ab"', "allowed: one ASCII character such as '\\', or \"\" for none"),
+        ("escape = '\"'", "quote and escape are the same character: a quote is doubled anyway, leave escape out"),
+        ('escape = ","', "delimiter and escape must not be the same character"),
+        ('comment = ",x"', "delimiter and comment must not begin with the same character"),
+        ('comment = "a\\n"', 'what lines of comment begin with, such as "#"'),
+        ("skip_lines = -1", "skip_lines: -1 is not allowed; allowed: a number of lines such as 2"),
+        ("skip_lines = true", "allowed: a number of lines such as 2"),
+        ("header = 0", "header: 0 is not allowed; allowed: true, false, the number of a line such as 3, or several"),
+        ("header = [2, 1]", "several in their order such as [3, 4]"),
+        ("header = []", "several in their order such as [3, 4]"),
+        ('header = "a"', "several in their order such as [3, 4]"),
+        ("header = 2\nskip_lines = 2", "header is line 2, but skip_lines skips 2: leave it out"),
+        ('decimal = ";"', 'decimal: ";" is not allowed; allowed: "." or ","'),
+        ('decimal = ","\nthousands = ","', "decimal and thousands must not be the same character"),
+        ('thousands = "e"', "one character that is no letter, digit or sign"),
+        ('thousands = ".."', "one character that is no letter, digit or sign"),
+        ('true_words = ["ja"]', "true_words and false_words must be given together"),
+        ('true_words = ["x"]\nfalse_words = ["x"]', "true_words and false_words both have 'x'"),
+        ('true_words = [" x"]\nfalse_words = ["y"]', "texts that are not empty, without white space around them"),
+        ('encoding = "latin_2x"', "a text encoding that Python knows"),
+        ('encoding = "shiftjis_x"', 'did you mean "shiftjis"'),
+        ('encoding = "utf-8-bom"', 'did you mean "utf-8'),
+        ('encoding = "base64"', "a text encoding that Python knows"),
+        ('encoding = "a\\u0000b"', "a text encoding that Python knows"),
+    ],
+)
+def test_a_dialect_that_cannot_be_is_told_with_what_is_allowed(folder, written, said):
+    with pytest.raises(ConfigError) as error:
+        read_load(folder, f"[load.csv]\n{written}\n")
+
+    assert "[load.csv] of load 1" in str(error.value)
+    assert said in str(error.value)
+
+
 def test_a_file_without_quoting_has_an_empty_quote(folder):
     assert read_load(folder, '[load.csv]\nquote = ""\n').csv.quote == ""
 
@@ -468,7 +547,8 @@ LOAD_KEYS = [
     ("csv = 3", "[load.csv] of load 1: 3 is not allowed; allowed: a table"),
     (
         'csv.delimiter = ";;"',
-        '[load.csv] of load 1, delimiter: ";;" is not allowed; allowed: one ASCII character such as "," or "\\t"',
+        '[load.csv] of load 1, delimiter: ";;" is not allowed; allowed: one ASCII character such as "," or "\\t": '
+        "delimiters of several characters are not read",
     ),
     (
         'csv.quote = "«"',
@@ -485,8 +565,9 @@ LOAD_KEYS = [
         'allowed: a text encoding that Python knows, such as "utf-8", "latin-1" or "cp1252"',
     ),
     (
-        "csv.header = 3",
-        "[load.csv] of load 1, header: 3 is not allowed; allowed: true or false",
+        "csv.header = 0",
+        "[load.csv] of load 1, header: 0 is not allowed; "
+        "allowed: true, false, the number of a line such as 3, or several in their order such as [3, 4]",
     ),
     (
         "csv.null = 3",
@@ -698,7 +779,8 @@ def test_all_mistakes_are_told_at_once(folder):
         '  [database] isolation_level: "NONE" is not allowed; '
         'allowed: "READ COMMITTED", "REPEATABLE READ" or "SERIALIZABLE"',
         '  [load.columns] of load 2, total.form: unknown key; did you mean "format"?',
-        '  [load.csv] of load 1, delimiter: "ab" is not allowed; allowed: one ASCII character such as "," or "\\t"',
+        '  [load.csv] of load 1, delimiter: "ab" is not allowed; allowed: one ASCII character such as "," or "\\t": '
+        "delimiters of several characters are not read",
         "FILE has 5 errors, nothing was started:",
     ]
 
