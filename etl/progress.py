@@ -234,6 +234,8 @@ def _log_line(tally: _Tally) -> str:
     parts.append(f"{tally.rows_per_second:,} rows/s")
     parts.append(_counted(tally.counts.duplicates, "duplicate"))
     parts.append(f"{tally.counts.rejected:,} rejected")
+    if tally.counts.filtered:
+        parts.append(f"{tally.counts.filtered:,} filtered")
     if tally.seconds_left is not None:
         parts.append(f"about {_rough_time(tally.seconds_left)} left")
     return f"{tally.name}: {', '.join(parts)}"
@@ -265,6 +267,8 @@ def _layouts(tally: _Tally) -> tuple[_Layout, ...]:
     counts, speed = tally.counts, tally.rows_per_second
     start = f"{speed:,} rows/s, {counts.written:,} written"
     full = f"{start}, {_counted(counts.duplicates, 'duplicate')}, {counts.rejected:,} rejected"
+    if counts.filtered:
+        full = f"{full}, {counts.filtered:,} filtered"
     short = f"{start}, {counts.duplicates:,} dup, {counts.rejected:,} rej"
     rounded = (
         f"{_scaled(speed)} rows/s, {_scaled(counts.written)} written, "
