@@ -267,8 +267,6 @@ def _layouts(tally: _Tally) -> tuple[_Layout, ...]:
     counts, speed = tally.counts, tally.rows_per_second
     start = f"{speed:,} rows/s, {counts.written:,} written"
     full = f"{start}, {_counted(counts.duplicates, 'duplicate')}, {counts.rejected:,} rejected"
-    if counts.filtered:
-        full = f"{full}, {counts.filtered:,} filtered"
     short = f"{start}, {counts.duplicates:,} dup, {counts.rejected:,} rej"
     rounded = (
         f"{_scaled(speed)} rows/s, {_scaled(counts.written)} written, "

@@ -190,18 +190,6 @@ class TestLogLines:
 
 
 class TestProgressBar:
-    def test_the_bar_has_filtered_records_too(self) -> None:
-        stream, clock = Terminal(), Clock()
-        bar = ProgressBar(stream, clock=clock)
-
-        bar.load_started("orders", "orders", "bulk", "", 1_000)
-        clock.now += 2
-        bar.records_done(1_000, Counts(10, 7, filtered=3))
-        bar.committed()
-        bar.load_finished()
-
-        assert last_drawn(stream).endswith("| in 00:00, 5 rows/s, 7 written, 0 duplicates, 0 rejected, 3 filtered")
-
     def test_final_line_stays_with_all_the_counts(self) -> None:
         stream, clock = Terminal(), Clock()
         bar = ProgressBar(stream, clock=clock)
