@@ -234,6 +234,8 @@ def _log_line(tally: _Tally) -> str:
     parts.append(f"{tally.rows_per_second:,} rows/s")
     parts.append(_counted(tally.counts.duplicates, "duplicate"))
     parts.append(f"{tally.counts.rejected:,} rejected")
+    if tally.counts.filtered:
+        parts.append(f"{tally.counts.filtered:,} filtered")
     if tally.seconds_left is not None:
         parts.append(f"about {_rough_time(tally.seconds_left)} left")
     return f"{tally.name}: {', '.join(parts)}"

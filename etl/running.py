@@ -31,6 +31,7 @@ from etl.errors import (
     SourceError,
     TargetUnavailable,
     TooManyRejects,
+    TransformError,
 )
 from etl.ledger import (
     PATIENCE,
@@ -260,7 +261,7 @@ class RunInProgress:
             return
         try:
             self._load_file(plan, planned_source, file, watch)
-        except (SourceError, TooManyRejects):  # of what was read while it was written to, at worst
+        except (SourceError, TransformError, TooManyRejects):  # of what was read while it was written to, at worst
             self._require_unchanged(watch, file)
             raise
         self._has_open_file = True

@@ -26,7 +26,7 @@ from etl.mapping.feeds import (
     reading_words,
 )
 from etl.mapping.filtering import RecordFilter, plan_filter
-from etl.mapping.kinds import Reading, choose_conversion, conversion_of_texts
+from etl.mapping.kinds import AS_IT_IS, Reading, choose_conversion, conversion_of_texts
 from etl.mapping.spelling import USUAL, Spelling
 from etl.mapping.transforms import Function, Transform, plan_transform
 from etl.mapping.typed import canonical_texts, plain_array, plain_type
@@ -218,13 +218,18 @@ def _fed(draft: _Draft, column: Column, entry: ColumnSource) -> AnyFeed:
     if entry.file:
         path = constant_of(column.type, draft.facts.path, "the path of the source")
         return FromConstant(column.name, type_, path, "the path of the source")
-    default = None if entry.default is None else constant_of(column.type, entry.default, "the default")
+    default = None if entry.default is None else _default(column, entry, entry.default)
     if default is not None and entry.source is not None and entry.source not in draft.source.names:
         words = f'the default {entry.default!r}, since the source has no column "{entry.source}"'
         return FromConstant(column.name, type_, default, words)
     origin = _origin(draft.source, entry)
     conversion = choose_conversion(origin.type, column.type, _reading(draft, entry))
     return Feed(column.name, type_, origin, conversion, f"{origin}{reading_words(entry)}", default)
+
+
+def _default(column: Column, entry: ColumnSource, value: object) -> pa.Scalar:
+    zone = entry.timezone if entry.read_as is None else None
+    return constant_of(column.type, value, "the default", Reading(timezone=zone))
 
 
 def _origin(source: pa.Schema, entry: ColumnSource) -> Origin:
@@ -283,11 +288,11 @@ def _argument(column: SourceColumn, read_as: ColumnType | None, entry: ColumnSou
     return Argument(column, lambda cells: Converted(plain_array(cells)), plain)
 
 
-def constant_of(type_: ColumnType, value: object, what: str = "the constant") -> pa.Scalar:
+def constant_of(type_: ColumnType, value: object, what: str = "the constant", reading: Reading = AS_IT_IS) -> pa.Scalar:
     """A value of the config in the Arrow type of a target type. Raises ConfigError if it does not fit."""
     cells = _cells_of(value)
     try:
-        converted = choose_conversion(cells.type, type_)(cells)
+        converted = choose_conversion(cells.type, type_, reading)(cells)
     except TargetMismatch as mismatch:
         raise ConfigError(f"{what} does not fit: {mismatch.problem}", _CORRECT_CONSTANT) from mismatch
     if converted.refused:

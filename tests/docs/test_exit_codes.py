@@ -28,6 +28,7 @@ def test_the_errors_have_the_documented_codes():
         "DuplicateFound": 1,
         "TooManyRejects": 4,
         "Locked": 5,
+        "TransformError": 1,
         "OutOfMemory": 1,
         "AccountingError": 1,
     }

@@ -128,6 +128,16 @@ class TestLogLines:
 
         assert lines_of(stream)[1] == ("orders: 1 record, 50 %, 1 rows/s, 1 duplicate, 0 rejected, about 1 s left")
 
+    def test_filtered_records_are_told_where_there_are_any(self) -> None:
+        stream, clock = io.StringIO(), Clock()
+        log = LogLines(stream, interval=0, clock=clock)
+
+        log.load_started("orders", "orders", "row", "", 0)
+        clock.now += 2
+        log.records_done(50, Counts(10, 7, filtered=3))
+
+        assert lines_of(stream)[1] == "orders: 10 records, 5 rows/s, 0 duplicates, 0 rejected, 3 filtered"
+
     def test_unknown_size_gives_no_share_and_no_time_left(self) -> None:
         stream, clock = io.StringIO(), Clock()
         log = LogLines(stream, interval=0, clock=clock)

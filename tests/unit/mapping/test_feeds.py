@@ -135,6 +135,14 @@ def test_a_default_saves_no_cell_that_is_refused() -> None:
     assert [reject.record for reject in rows.rejects] == [12]
 
 
+def test_a_default_without_an_offset_is_in_the_zone_of_the_column() -> None:
+    moment = ColumnType(Kind.TIMESTAMPTZ)
+    entry = {"from": "a", "timezone": "Europe/Lisbon", "default": dt.datetime(2023, 7, 31, 12)}
+    assert cells(batch(a=[None]), moment, **entry) == [dt.datetime(2023, 7, 31, 11, tzinfo=dt.UTC)]
+    error = fault(batch(a=["x"]), moment, **(entry | {"default": dt.datetime(2023, 3, 26, 1, 30)}))
+    assert "the default does not fit type timestamp with time zone: no such time" in str(error)
+
+
 def test_file_record_and_line_are_columns() -> None:
     given = batch(a=["x", "y"])
     assert cells(given, TEXT, SourceFacts("in/a.csv"), file=True) == ["in/a.csv", "in/a.csv"]
