@@ -271,7 +271,7 @@ def _key_lines(table: _Table) -> Iterator[str]:
         keys = ", ".join(map(_text, table.key))
         yield _with_comment(f"key = [{keys}]", "different in every record, and never NULL")
     else:
-        yield "# no key: no column and no pair of columns is different in every record and never NULL"
+        yield "# no key: no column and no pair of columns was found different in every record and never NULL"
 
 
 def _csv_lines(csv: Csv) -> Iterator[str]:

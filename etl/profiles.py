@@ -24,7 +24,7 @@ from etl.mapping.kinds import Reading, choose_conversion, conversion_of_texts
 from etl.readers import Source, open_reader
 from etl.records import ColumnType, Kind, Position, Reader, RecordBatch
 
-MOST_VALUES = 30_000_000
+MOST_VALUES = 20_000_000
 Hashes = NDArray[np.uint64]
 
 _LONGEST_KEY = 100  # bytes
@@ -231,8 +231,9 @@ class Distinct:
         return self._pending_size <= len(self._sorted) or self.is_distinct()
 
     def is_distinct(self) -> bool:
-        merged = np.sort(np.concatenate([self._sorted, *self._pending]))
+        merged = np.concatenate([self._sorted, *self._pending])
         self._sorted, self._pending, self._pending_size = merged, [], 0
+        merged.sort()
         return not bool((merged[1:] == merged[:-1]).any())
 
     def has_all(self, hashes: Hashes) -> bool:
