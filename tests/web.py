@@ -11,8 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Web:
-    """What the server does. ``files`` are by path, with or without a query; ``stops`` are the bytes after which it hangs
-    up, one for each of the next answers."""
+    """What the server does. ``files`` are by path, with or without a query; ``stops`` are the bytes after which it
+    hangs up, one for each of the next answers."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
