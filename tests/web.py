@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Web:
-    """What the server does. ``stops`` are the bytes after which it hangs up, one for each of the next answers."""
+    """What the server does. ``files`` are by path, with or without a query; ``stops`` are the bytes after which it
+    hangs up, one for each of the next answers."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -54,7 +55,7 @@ def answer(handler: BaseHTTPRequestHandler, web: Web) -> None:
     path, part = handler.path, handler.headers.get("Range")
     web.asked.append((path, part))
     web.authorizations.append(handler.headers.get("Authorization"))
-    content = web.files.get(path.partition("?")[0])
+    content = web.files.get(path, web.files.get(path.partition("?")[0]))
     if web.redirect is not None and content is None:
         handler.send_response(302)
         handler.send_header("Location", web.redirect)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +15,12 @@ import pyarrow as pa
 from etl.addresses import STORES, scheme_of, shown_address, suffixes_of
 from etl.errors import SourceError
 from etl.readers.copies import new_copy, require_room
-from etl.showing import without_passwords
+from etl.showing import HIDDEN, without_passwords
 
 _AT_ONCE = 4 << 20
+_SECONDS = 30  # that Google's library may try again
+_AZURE = re.compile(r"(?P<container>[^@:]+)@(?P<account>[a-z0-9]+)\.(?:dfs|blob)(?P<cloud>\.[a-z0-9.-]+)")
+_QUERY_VALUE = re.compile(r"(?<=[?&])(?P<key>[A-Za-z0-9_-]+)=[^&\s'\"]+")
 _MAGIC = re.compile(r"[*\[]")
 _REFUSED = re.compile(
     r"ACCESS_DENIED|ACCESS DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE_DOES_NOT_MATCH|UNRECOGNIZED_CLIENT|credential"
@@ -26,7 +30,7 @@ _REFUSED = re.compile(
 _CREDENTIALS = {
     "S3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile in ~/.aws or the machine's role",
     "Google Cloud Storage": "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
-    "Azure": "AZURE_CLIENT_ID, AZURE_TENANT_ID and AZURE_CLIENT_SECRET, or `az login`",
+    "Azure": "AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN",
 }
 
 
@@ -38,17 +42,48 @@ class Store:
         self._name = STORES[str(scheme_of(url))]
         parts = urlsplit(url)
         self._front = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-        bucket = "" if self._name != "Azure" else parts.netloc.rpartition("@")[0]
-        if bucket:  # abfs://container@account.dfs.core.windows.net/: no password, but what the account is parted in
-            self._front = f"{parts.scheme}://{parts.netloc}"
-            self._shown = f"{self._front}{parts.path}"
         fixed, self._glob = _parted(unquote(parts.path))
         with self._errors():
             from pyarrow import fs
 
             self._kinds = fs.FileType
             self._selector = fs.FileSelector
-            self._system, self._root = fs.FileSystem.from_uri(urlunsplit(parts._replace(path=fixed)))
+            if self._name == "Azure":
+                self._front = self._shown = f"{parts.scheme}://{parts.netloc}"
+                self._shown += parts.path
+                self._system, container = self._azure(parts.netloc)
+                self._root = f"{container}/{fixed.strip('/')}".rstrip("/")
+            else:
+                query = parts.query
+                if self._name == "Google Cloud Storage" and "retry_limit_seconds" not in query:
+                    query = "&".join(filter(None, (query, f"retry_limit_seconds={_SECONDS}")))  # by default, 15 minutes
+                self._system, self._root = fs.FileSystem.from_uri(urlunsplit(parts._replace(path=fixed, query=query)))
+
+    def _azure(self, place: str) -> tuple[Any, str]:
+        """The file system of ``container@account.dfs.core.windows.net``, and the container.
+
+        Its key or token has to be given: where pyarrow looks for other credentials, and they are refused, an exception
+        of Azure's library that nobody catches ends the process.
+        """
+        from pyarrow import fs
+
+        found = _AZURE.fullmatch(place)
+        if found is None:
+            raise SourceError(
+                f"{shown_address(self._front)} does not say container and account.",
+                "Write it as abfs://container@account.dfs.core.windows.net/path.",
+            )
+        key, token = os.environ.get("AZURE_STORAGE_KEY"), os.environ.get("AZURE_STORAGE_SAS_TOKEN")
+        if not key and not token:
+            raise SourceError(f"There are no credentials for {self._shown}.", f"Give {_CREDENTIALS['Azure']}.")
+        credentials = {"account_key": key} if key else {"sas_token": f"?{str(token).lstrip('?')}"}
+        system = fs.AzureFileSystem(
+            account_name=found["account"],
+            blob_storage_authority=f".blob{found['cloud']}",
+            dfs_storage_authority=f".dfs{found['cloud']}",
+            **credentials,
+        )
+        return system, found["container"]
 
     def objects(self, ends: tuple[str, ...], *, is_hive: bool) -> list[tuple[str, Any]]:
         """What is shown of each object, and what ``copy`` takes; of a folder those that end in one of ``ends``, with
@@ -111,7 +146,7 @@ class Store:
                 f"This build of pyarrow has no file system for {self._name}.", "Install pyarrow's own from PyPI."
             ) from None
         except (OSError, pa.ArrowException) as error:
-            said = without_passwords(" ".join(str(error).split())).rstrip(".")
+            said = _QUERY_VALUE.sub(rf"\g<key>={HIDDEN}", without_passwords(" ".join(str(error).split()))).rstrip(".")
             if _REFUSED.search(said):
                 raise SourceError(
                     f"{self._name} refuses access to {self._shown}, or has got no credentials: {said}.",

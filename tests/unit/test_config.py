@@ -690,8 +690,8 @@ UNKNOWN_KEYS = [
     ),
     (
         DATABASE + LOAD + "zzz = 1\n",
-        "[[load]] number 1, zzz: unknown key; allowed: source, name, format, hive, table, model, create, add_columns, key, "
-        "on_duplicate, record_duplicates, max_rejects, max_record_bytes, commit_every, method, ignore_columns, csv, "
+        "[[load]] number 1, zzz: unknown key; allowed: source, name, format, hive, table, model, create, add_columns, "
+        "key, on_duplicate, record_duplicates, max_rejects, max_record_bytes, commit_every, method, ignore_columns, csv, "
         "columns, filter, transform.",
     ),
 ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +15,8 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 from etl.errors import SourceError
-from etl.readers.files import find_sources
+from etl.readers.files import find_sources, open_decompressed
+from etl.readers.stores import Store
 from tests.commands import count, items_csv, items_job
 from tests.web import web_server
 
@@ -112,3 +115,46 @@ def test_an_object_that_no_table_is_in_is_told_by_its_url(s3: fs.FileSystem, tmp
     job = items_job(tmp_path, sqlite_url)
     job.configure('source = "s3://shop/a.parquet"\ntable = "items"')
     assert "s3://shop/a.parquet is not a Parquet file that can be read" in job.call("load").told
+
+
+def test_azure_without_credentials_says_which_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AZURE_STORAGE_KEY", "AZURE_STORAGE_SAS_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    url = "abfs://box@account.dfs.core.windows.net/in/a.csv"
+    with pytest.raises(SourceError, match=rf"There are no credentials for {url}\. Give AZURE_STORAGE_KEY or"):
+        find_sources([url], Path())
+    with pytest.raises(SourceError, match=r"abfs://box does not say container and account\. Write it as abfs://con"):
+        find_sources(["abfs://key:s3cret@box/in/a.csv"], Path())
+
+
+def test_a_token_is_not_shown_where_the_store_shows_it(s3: fs.FileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store("s3://shop/a.csv")
+    with pytest.raises(SourceError) as told, store._errors():
+        raise OSError("GetProperties failed for 'https://a.blob.net/c?sv=2&sig=t0ken' with credentials")
+    assert "t0ken" not in str(told.value)
+    assert "sig=***'" in told.value.problem
+
+
+def test_objects_of_google_cloud_storage_are_found_and_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the three answers of its JSON API (``objects.get``, ``objects.get?alt=media``, ``objects.list``)."""
+    content = items_csv([(1, "x")]).encode()
+    objects = [
+        {"kind": "storage#object", "bucket": "shop", "name": name, "size": str(len(content)), "generation": "1"}
+        for name in ("in/10.csv", "in/2.csv", "in/_SUCCESS")
+    ]
+    with web_server() as web:
+        listed = json.dumps({"kind": "storage#objects", "items": objects}).encode()
+        web.files = {"/storage/v1/b/shop/o": listed}
+        for item in objects:
+            place = f"/storage/v1/b/shop/o/{quote(str(item['name']), safe='')}"
+            web.files |= {place: json.dumps(item).encode(), f"{place}?alt=media": content}
+        options = f"endpoint_override={web.url.removeprefix('http://')}&scheme=http"
+        for url, found in [
+            ("gs://anonymous@shop/in/2.csv", ["gs://shop/in/2.csv"]),
+            ("gs://anonymous@shop/in/*.csv", ["gs://shop/in/2.csv", "gs://shop/in/10.csv"]),
+            ("gs://anonymous@shop/in", ["gs://shop/in/2.csv", "gs://shop/in/10.csv"]),
+        ]:
+            with find_sources([f"{url}?{options}"], Path()) as sources:
+                assert [source.path for source in sources] == found
+                with open_decompressed(sources[-1].location) as file:
+                    assert file.read(1000) == content
