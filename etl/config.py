@@ -176,6 +176,23 @@ class Load(_Model):
     create: bool = False
     key: Strings = ()
     on_duplicate: Literal["skip", "update", "error"] = "skip"
+    update_columns: Strings = Field(
+        default=(),
+        description=(
+            'with `on_duplicate = "update"`: the columns that an existing row takes from the source; the others keep '
+            "their values. By default all that the load feeds, but for the key"
+        ),
+        examples=[[]],
+    )
+    newer_by: str | None = Field(
+        default=None,
+        description=(
+            'with `on_duplicate = "update"`: a row is updated only if the value of this column is greater than the '
+            "one it has; an older record is `unchanged`. A NULL in the table is older than any value, a NULL in the "
+            "source is never newer"
+        ),
+        examples=[None],
+    )
     record_duplicates: bool = False
     max_rejects: Annotated[RejectLimit | None, BeforeValidator(parse_limit)] = None
     max_record_bytes: Annotated[int, BeforeValidator(_parse_record_bytes)] = RECORD_BYTES
@@ -204,8 +221,16 @@ class Load(_Model):
     def _what_is_not_there_yet(self) -> Self:
         if self.create:
             raise ValueError("create = true is not there yet: create the table first and leave create out")
-        if self.on_duplicate == "update":
-            raise ValueError('on_duplicate = "update" is not there yet: "skip" and "error" are')
+        return self
+
+    @model_validator(mode="after")
+    def _updates_are_asked_for(self) -> Self:
+        if self.on_duplicate != "update" and (self.update_columns or self.newer_by is not None):
+            raise ValueError('update_columns and newer_by go with on_duplicate = "update"')
+        if kept := [name for name in self.key if name in (*self.update_columns, self.newer_by)]:
+            raise ValueError(f"{kept[0]} is in key, whose columns keep their values: leave it out of the others")
+        if self.newer_by is not None and self.update_columns and self.newer_by not in self.update_columns:
+            raise ValueError("update_columns has to name the column of newer_by too: what is newer is told by it")
         return self
 
 

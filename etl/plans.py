@@ -15,7 +15,7 @@ import pyarrow as pa
 from sqlalchemy import Connection
 
 from etl.config import Format, Job, Load, Method
-from etl.database import Target, find_targets, in_foreign_key_order
+from etl.database import Duplicates, Target, duplicates_of, find_targets, in_foreign_key_order
 from etl.errors import ConfigError, SourceError
 from etl.mapping import Plan, plan_mapping
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
@@ -40,6 +40,7 @@ class LoadPlan:
     target: Target
     choice: Choice
     sources: tuple[SourcePlan, ...]
+    duplicates: Duplicates
 
     @property
     def size(self) -> int:
@@ -79,15 +80,22 @@ def planned(
     """
     targets = find_targets(connection, job, loads)
     connection.rollback()
-    return [
-        _plan(load, targets[load.name], sources[load.name], method) for load in in_foreign_key_order(loads, targets)
+    plans = [
+        _plan(connection, load, targets[load.name], sources[load.name], method)
+        for load in in_foreign_key_order(loads, targets)
     ]
+    connection.rollback()
+    return plans
 
 
-def _plan(load: Load, target: Target, sources: Sequence[Source], method: Method | None) -> LoadPlan:
+def _plan(
+    connection: Connection, load: Load, target: Target, sources: Sequence[Source], method: Method | None
+) -> LoadPlan:
     planned_sources = tuple(_plan_source(load, target, source) for source in sources)
     given = set.intersection(*({column.name for column in source.mapping.columns} for source in planned_sources))
-    return LoadPlan(load, target, choose_writer(target, method or load.method, given), planned_sources)
+    duplicates = duplicates_of(connection, load, target, sorted(given))
+    choice = choose_writer(target, method or load.method, given, duplicates)
+    return LoadPlan(load, target, choice, planned_sources, duplicates)
 
 
 def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
