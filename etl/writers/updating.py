@@ -79,7 +79,7 @@ BEGIN
 END
 """
 _NOTICED = (
-    "EXISTS (SELECT FROM {stage} AS etl_new, ONLY {target} AS {old} WHERE {key} AND ROW({olds}) *<> ROW({news}))"
+    "EXISTS (SELECT FROM {stage} AS etl_new, ONLY {target} AS {old} WHERE {key} AND ROW({olds})::record *<> ROW({news})::record)"
 )
 
 
