@@ -174,15 +174,29 @@ class Load(_Model):
     table: str | None = None
     model: str | None = None
     create: bool = False
-    key: Strings = ()
-    on_duplicate: Literal["skip", "update", "error"] = "skip"
+    key: Strings = Field(
+        default=(),
+        description=(
+            "the columns of the unique constraint that says which rows are duplicates; a row that repeats another "
+            "unique constraint is a reject then. By default each of them is meant, and for an update the primary key"
+        ),
+        examples=[["order_id"]],
+    )
+    on_duplicate: Literal["skip", "update", "error"] = Field(
+        default="skip",
+        description=(
+            "what happens to a row whose key is already there: `skip` counts it and goes on, `update` gives its values "
+            "to the row that is there ([exactly](results.md#updates)), `error` ends the run"
+        ),
+        examples=["error"],
+    )
     update_columns: Strings = Field(
         default=(),
         description=(
             'with `on_duplicate = "update"`: the columns that an existing row takes from the source; the others keep '
             "their values. By default all that the load feeds, but for the key"
         ),
-        examples=[[]],
+        examples=[["price"]],
     )
     newer_by: str | None = Field(
         default=None,
@@ -191,7 +205,7 @@ class Load(_Model):
             "one it has; an older record is `unchanged`. A NULL in the table is older than any value, a NULL in the "
             "source is never newer"
         ),
-        examples=[None],
+        examples=["updated_at"],
     )
     record_duplicates: bool = False
     max_rejects: Annotated[RejectLimit | None, BeforeValidator(parse_limit)] = None
@@ -224,9 +238,7 @@ class Load(_Model):
         return self
 
     @model_validator(mode="after")
-    def _updates_are_asked_for(self) -> Self:
-        if self.on_duplicate != "update" and (self.update_columns or self.newer_by is not None):
-            raise ValueError('update_columns and newer_by go with on_duplicate = "update"')
+    def _updates_make_sense(self) -> Self:
         if kept := [name for name in self.key if name in (*self.update_columns, self.newer_by)]:
             raise ValueError(f"{kept[0]} is in key, whose columns keep their values: leave it out of the others")
         if self.newer_by is not None and self.update_columns and self.newer_by not in self.update_columns:

@@ -144,12 +144,16 @@ def _file_as_dict(file: FileResult) -> dict[str, Any]:
         "status": file.status,
         "read": file.counts.read,
         "written": file.counts.written,
+        "updated": file.counts.updated,
+        "unchanged": file.counts.unchanged,
         "duplicates": file.counts.duplicates,
         "rejected": file.counts.rejected,
     }
 
 
 # The result as text
+
+RARE = ("updated", "unchanged", "filtered")  # verdicts that are told where there are some
 
 
 def summary(result: RunResult, command: str, *, verbose: bool = False) -> str:
@@ -194,7 +198,7 @@ def _load_table(result: RunResult) -> str:
     if not result.loads or _is_nothing_new(result):
         return ""
     has_tables = any(load.table != load.name for load in result.loads)
-    rare = [verdict for verdict in ("updated", "unchanged", "filtered") if getattr(result.counts, verdict)]
+    rare = [verdict for verdict in RARE if getattr(result.counts, verdict)]
     verdicts = ["read", "written", *rare, "duplicates", "rejected"]
     words = ["load", "table", "method"] if has_tables else ["load", "method"]
     rows = [[*words, *verdicts, "seconds", "rows/s"]]
@@ -285,14 +289,16 @@ def history_table(runs: Iterable[PastRunLike]) -> str:
         return "No runs yet."
     jobs = {run.job for run in runs}
     names = ["started (UTC)", "run", *(["job"] if len(jobs) > 1 else []), "status"]
-    rows = [[*names, "duration", "read", "written", "duplicates", "rejected", "files"]]
-    rows += [_history_row(run, with_job=len(jobs) > 1) for run in runs]
+    rare = [verdict for verdict in RARE if any(getattr(run.counts, verdict) for run in runs)]
+    verdicts = ["read", "written", *rare, "duplicates", "rejected"]
+    rows = [[*names, "duration", *verdicts, "files"]]
+    rows += [_history_row(run, verdicts, with_job=len(jobs) > 1) for run in runs]
     table = "\n".join(aligned(rows, right=range(len(names), len(rows[0]))))
     return table if len(jobs) > 1 else f"Runs of {visible(runs[0].job)}\n\n{table}"
 
 
-def _history_row(run: PastRunLike, *, with_job: bool) -> list[str]:
-    counts = (run.counts.read, run.counts.written, run.counts.duplicates, run.counts.rejected, run.files)
+def _history_row(run: PastRunLike, verdicts: Iterable[str], *, with_job: bool) -> list[str]:
+    counts = (*(getattr(run.counts, verdict) for verdict in verdicts), run.files)
     return [
         f"{_utc(run.started_at):%Y-%m-%d %H:%M:%S}",
         run.run_id,
