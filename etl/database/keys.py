@@ -76,7 +76,8 @@ def duplicates_of(connection: Connection, load: Load, target: Target, given: Col
     is_updating = load.on_duplicate == "update"
     if not is_updating and (load.update_columns or load.newer_by is not None):
         raise ConfigError(
-            f'Load {load.name}: update_columns and newer_by go with on_duplicate = "update".', "Say so, or leave them out."
+            f'Load {load.name}: update_columns and newer_by go with on_duplicate = "update".',
+            "Say so, or leave them out.",
         )
     if not (is_updating or load.key):
         return SKIPPED

@@ -12,7 +12,7 @@ import numpy as np
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
 from etl.database import Target
-from etl.writers.upsert import OLD, NoTally, Tally
+from etl.writers.upsert import NO_TALLY, OLD, Tally
 from etl.writers.values import FlatRows
 from etl.writers.windows import most_of, window_of
 
@@ -33,7 +33,7 @@ class SqliteTable:
     target: Target
     quoter: IdentifierPreparer
     ending: str = ""
-    tally: Tally = NoTally()
+    tally: Tally = NO_TALLY
 
     def insert_statement(self, names: Sequence[str], rows: int, ending: str = "") -> str:
         """An INSERT of ``rows`` rows at once."""

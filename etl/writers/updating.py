@@ -1,9 +1,10 @@
 """Updating the rows of a piece whose keys are in the table, all at once, where that is what the row loop would do.
 
-The rows are staged in a table like the target, with its CHECKs and NOT NULLs, so that a row is refused which the INSERT
-of it would be refused for. Then an UPDATE takes the first row of each key, another one the second, and so on. As long as
-no other row can notice an update, their order does not matter but among the rows of one key. Whatever is not as it was
-expected makes the piece go row by row: a refusal, a key that another session has removed, a column that others refer to.
+The rows are staged in a table like the target, with its CHECKs and NOT NULLs, so that a row is refused which its INSERT
+would be refused for. Then an UPDATE takes the first row of each key, another one the second, and so on. As long as no
+other row can notice an update, their order does not matter but among the rows of one key. Whatever is not as it was
+expected makes the piece go row by row: a refusal, a key that another session has removed, a new value in a column that
+others refer to.
 """
 
 from __future__ import annotations
@@ -78,9 +79,10 @@ BEGIN
     END IF;
 END
 """
-_NOTICED = (
-    "EXISTS (SELECT FROM {stage} AS etl_new, ONLY {target} AS {old} WHERE {key} AND ROW({olds})::record *<> ROW({news})::record)"
-)
+_NOTICED = """
+EXISTS (SELECT FROM {stage} AS etl_new, ONLY {target} AS {old}
+        WHERE {key} AND ROW({olds})::record *<> ROW({news})::record)
+"""
 
 
 @dataclass
@@ -164,7 +166,8 @@ class Updater:
         return _ROUND.format(
             **parts,
             is_noticed=_NOTICED.format(**parts, key=equal, olds=olds, news=news) if noticed else "false",
-            assigned=", ".join(f"{name} = etl_new.{name}" for name in map(quoted, changed)) or f"{first} = {OLD}.{first}",
+            assigned=", ".join(f"{name} = etl_new.{name}" for name in map(quoted, changed))
+            or f"{first} = {OLD}.{first}",
             same=f"etl_new.{quoted(self._round_column)} = $1 AND {equal}",
             change=change_condition(self.target, self.duplicates, names, "etl_new"),
         )

@@ -56,6 +56,9 @@ class NoTally:
         return Updates()
 
 
+NO_TALLY = NoTally()
+
+
 @dataclass(frozen=True, slots=True)
 class PostgresqlTally:
     """Reads two settings of the transaction, which PostgreSQL rolls back by itself."""
@@ -120,7 +123,7 @@ class Marking:
 def tally_of(session: Session, target: Target, duplicates: Duplicates) -> Tally:
     """A tally that begins now, for the INSERTs of ``upsert_statement`` or ``conflict_clause`` in this transaction."""
     if not duplicates.is_updating:
-        return NoTally()
+        return NO_TALLY
     if target.dialect == "sqlite":
         connection = session.connection().connection.driver_connection
         assert isinstance(connection, sqlite3.Connection)

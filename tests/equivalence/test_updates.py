@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tests.comparison import Postgresql, Sqlite, require_equal_methods
 from tests.tables import Draw, Example, Table, postgresql_examples, quoted, sqlite_examples
 
-FEW, MANY = 30, 2_000
+FEW, MANY = 8, 2_000
 IN_ONE_DATABASE = settings(
     deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
@@ -58,7 +58,10 @@ def _referred(draw: Draw, table: Table, columns: str) -> Table:
     parts = columns.split(", ")
     declared = [_type_of(table, part) for part in parts]
     own = [f"r{at}" for at in range(len(parts))]
-    body = [*map(" ".join, zip(own, declared, strict=True)), f"FOREIGN KEY ({', '.join(own)}) REFERENCES {name} ({columns}){rule}"]
+    body = [
+        *map(" ".join, zip(own, declared, strict=True)),
+        f"FOREIGN KEY ({', '.join(own)}) REFERENCES {name} ({columns}){rule}",
+    ]
     return replace(
         table,
         ddl=(*table.ddl, f"CREATE TABLE kid ({', '.join(body)})"),
