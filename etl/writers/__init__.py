@@ -99,7 +99,8 @@ def _copy_choice(
     writer = CopyWriter(target, catalog, settler, screen, updater)
     if obstacles := [*catalog.obstacles, *judged]:
         return Choice(writer, f"each piece is settled on the server, because {'; '.join(obstacles)}")
-    return Choice(writer, "COPY in a savepoint, settled on the server when something is refused")
+    updates = f", an UPDATE of those whose {duplicates.key.name} is there" if updater and duplicates.key else ""
+    return Choice(writer, f"COPY in a savepoint{updates}, settled on the server when something is refused")
 
 
 def _row_writer(target: Target, duplicates: Duplicates) -> Writer:
