@@ -77,7 +77,7 @@ class Made:
     """What is in the file, and what a loader has to make of it.
 
     `there` rows are in the table before, `written` more and `cents`, the sum of their amounts, after the load;
-    `updated_cents` is the sum where the last row of each key is the one that counts.
+    `updated_cents` is the sum where, with duplicates, the last row of each key is the one that counts.
     """
 
     rows: int = 0
@@ -154,7 +154,7 @@ def write_files(stem: Path, recipe: Recipe) -> Made:
             files.write(table, marks, cents)
             count(made, marks, cents, recipe.wrong)
             last[marks.origin] = cents  # of two rows with one key the later one
-    made.updated_cents = int(last.sum())
+    made.updated_cents = int(last.sum()) if recipe.wrong == "duplicates" else 0
     return made
 
 
