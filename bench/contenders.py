@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -45,10 +45,11 @@ class Etl:
     command: tuple[str, ...]
     folder: Path
 
-    def load(self, source: Path, url: str, method: str, *options: str) -> tuple[str, ...]:
-        """The command a user would type, and the job file that goes with it."""
+    def load(self, source: Path, url: str, method: str, *options: str, keys: str = "") -> tuple[str, ...]:
+        """The command a user would type, and the job file that goes with it, with more ``keys`` of the load."""
         job = self.folder / f"{source.name}-{url.partition(':')[0]}.toml"
-        job.write_text(f'[database]\nurl = "{url}"\n\n[[load]]\nsource = "{source.name}"\ntable = "{TABLE}"\n')
+        load = f'[[load]]\nsource = "{source.name}"\ntable = "{TABLE}"\n{keys}'
+        job.write_text(f'[database]\nurl = "{url}"\n\n{load}')
         return (*self.command, "load", job.name, "--method", method, "--json", "--no-progress", *options)
 
 
@@ -100,6 +101,36 @@ def by_hand(
     prepare = prepare or partial(target.prepare, data.there_csv)
     note = "of two rows with one key either may stay"
     return Contender("by hand", command, data.rows, expected, prepare, lambda: counted(target, data), note=note)
+
+
+def updating_by_hand(server: Server, data: Data, target: Target) -> Contender | Result:
+    """What a person does where the last row of each key is to stay: a staging table with the order of the file, and
+    `ON CONFLICT DO UPDATE` of the last row of each key."""
+    if server.psql is None:
+        return Result("by hand", data.rows, trouble="psql is not installed")
+    columns = ("id", "name", "city", "note", "amount", "quantity", "created_at", "day")
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns[1:])
+    names = ", ".join(columns)
+    command = psql(
+        server,
+        f"CREATE TEMP TABLE staging (LIKE {TABLE}, place bigserial)",
+        f"\\copy staging ({names}) FROM '{data.csv.name}' WITH (FORMAT csv, HEADER)",
+        f"INSERT INTO {TABLE} SELECT DISTINCT ON (id) {names} FROM staging ORDER BY id, place DESC"
+        f" ON CONFLICT (id) DO UPDATE SET {changes}",
+    )
+    expected = State(data.written + data.there, data.updated_cents)
+    prepare = partial(target.prepare, data.there_csv)
+    return Contender("by hand", command, data.rows, expected, prepare, target.state, dead_rows=target.dead_rows)
+
+
+def updating_etl(etl: Etl, data: Data, target: Target, method: str) -> Contender:
+    """etl with `on_duplicate = "update"` on a file with duplicates."""
+    return replace(
+        etl_contender(etl, data, target, method),
+        command=etl.load(data.csv, target.url, method, keys='on_duplicate = "update"\n'),
+        expected=State(data.written + data.there, data.updated_cents),
+        counts=(data.rows, data.written, 0, 0),
+    )
 
 
 def counted(target: Target, data: Data) -> State:

@@ -76,7 +76,8 @@ class Recipe:
 class Made:
     """What is in the file, and what a loader has to make of it.
 
-    `there` rows are in the table before, `written` more and `cents`, the sum of their amounts, after the load.
+    `there` rows are in the table before, `written` more and `cents`, the sum of their amounts, after the load;
+    `updated_cents` is the sum where, with duplicates, the last row of each key is the one that counts.
     """
 
     rows: int = 0
@@ -85,6 +86,7 @@ class Made:
     rejected: int = 0
     there: int = 0
     cents: int = 0
+    updated_cents: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ def write_files(stem: Path, recipe: Recipe) -> Made:
     keys = np.arange(recipe.rows)
     if recipe.shuffle:
         np.random.default_rng(SEED).shuffle(keys)
+    last = np.zeros(recipe.rows, np.int64)  # the amount of each key
     with contextlib.ExitStack() as stack:
         files = Files(stem, recipe, stack)
         for place in chunks(recipe.rows):
@@ -150,6 +153,8 @@ def write_files(stem: Path, recipe: Recipe) -> Made:
             table = make_table(chance, key, cents, sixth_column(chance, recipe, marks.wrong))
             files.write(table, marks, cents)
             count(made, marks, cents, recipe.wrong)
+            last[marks.origin] = cents  # of two rows with one key the later one
+    made.updated_cents = int(last.sum()) if recipe.wrong == "duplicates" else 0
     return made
 
 

@@ -23,6 +23,7 @@ class Data:
     rejected: int
     there: int
     cents: int
+    updated_cents: int
 
     @property
     def parquet(self) -> Path:

@@ -9,7 +9,17 @@ from functools import partial
 from pathlib import Path
 
 from bench import tools
-from bench.contenders import Contender, Etl, by_hand, etl_contender, psql_copy, run_or_raise, sqlite_import
+from bench.contenders import (
+    Contender,
+    Etl,
+    by_hand,
+    etl_contender,
+    psql_copy,
+    run_or_raise,
+    sqlite_import,
+    updating_by_hand,
+    updating_etl,
+)
 from bench.files import Data, Files, Recipe
 from bench.results import Bar, Outcome, Result
 from bench.servers import Server
@@ -109,6 +119,12 @@ def many_duplicates(bench: Bench, server: Server, outcome: Outcome) -> None:
     bench.measure(outcome, [by_hand(server, data, table), etl_contender(bench.etl, data, table, "copy")])
     bench.ratio(outcome, "10 % duplicates / by hand", 0.70, "etl copy", "by hand")
     outcome.bars.append(dead_rows_bar(bench, outcome, "10 % duplicates"))
+
+
+def many_updates(bench: Bench, server: Server, outcome: Outcome) -> None:
+    data, table = bench.files.make(bench.one_in_ten()), PostgresTable(server)
+    bench.measure(outcome, [updating_by_hand(server, data, table), updating_etl(bench.etl, data, table, "copy")])
+    bench.ratio(outcome, "10 % updates / by hand", 0.80, "etl copy", "by hand")
 
 
 def all_there(bench: Bench, server: Server, outcome: Outcome) -> None:
@@ -280,6 +296,7 @@ SCENARIOS = {
     "duplicates-0.01": Scenario("0.01 % duplicates", few_duplicates),
     "duplicates-0.01-shuffled": Scenario("0.01 % duplicates, shuffled", few_duplicates_shuffled),
     "duplicates-10": Scenario("10 % duplicates", many_duplicates),
+    "update-10": Scenario("10 % updates", many_updates),
     "rerun": Scenario("All rows already there", all_there),
     "check-1": Scenario("1 % break a CHECK", few_break_a_check),
     "parents-2": Scenario("2 % break a foreign key", few_without_parents),

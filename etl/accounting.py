@@ -53,7 +53,9 @@ def counts_of(records: RecordBatch, rows: Rows, outcome: Outcome) -> Counts:
         refused[group.cause.verdict] += len(group.places)
     return Counts(
         read=records.read,
-        written=outcome.rows - refused.total(),
+        written=outcome.rows - refused.total() - outcome.updated - outcome.unchanged,
+        updated=outcome.updated,
+        unchanged=outcome.unchanged,
         duplicates=refused[Verdict.DUPLICATE],
         rejected=len(records.rejects) + len(rows.rejects) + refused[Verdict.REJECTED],
         filtered=rows.filtered,

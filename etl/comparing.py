@@ -126,8 +126,12 @@ class Comparison:
     def is_same(self) -> bool:
         """Whether the same records were written, and the same rows are in the table."""
         chosen, row = self.chosen.counts, self.row.counts
-        has_same_counts = (chosen.read, chosen.written) == (row.read, row.written)
+        has_same_counts = _took(chosen) == _took(row)
         return has_same_counts and not self.written_by_one.count and self.has_same_rows
+
+
+def _took(counts: Counts) -> tuple[int, ...]:
+    return counts.read, counts.written, counts.updated, counts.unchanged
 
 
 def compare_trials(chosen: Trial, row: Trial, files: Sequence[str], not_compared: Sequence[str]) -> Comparison:
@@ -187,7 +191,8 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
 
 def _counts(trial: Trial) -> str:
     counts = trial.counts
-    words = f"{counts.written:,} written, {counts.duplicates:,} duplicates, {counts.rejected:,} rejected"
+    met = f"{counts.updated:,} updated, {counts.unchanged:,} unchanged, " if counts.updated or counts.unchanged else ""
+    words = f"{counts.written:,} written, {met}{counts.duplicates:,} duplicates, {counts.rejected:,} rejected"
     return f"{words}; {trial.rows.rows:,} rows in the table"
 
 

@@ -589,15 +589,35 @@ class Load(_Model):
     )
     key: Strings = Field(
         default=(),
-        description="the primary key of the table that `create` makes: target columns. "
-        'For `on_duplicate = "update"`, which is not there yet, too',
+        description="the columns of the unique constraint that says which rows are duplicates; a row that repeats "
+        "another unique constraint is a reject then. By default each of them is meant, and for an update the primary "
+        "key. Of a table that `create` makes it is the primary key",
         examples=[["order_id"]],
     )
     on_duplicate: Literal["skip", "update", "error"] = Field(
         default="skip",
-        description="what happens to a row whose key is already there: `skip` counts it and goes on, `error` ends the "
-        "run; `update` is not there yet",
+        description=(
+            "what happens to a row whose key is already there: `skip` counts it and goes on, `update` gives its values "
+            "to the row that is there ([exactly](results.md#updates)), `error` ends the run"
+        ),
         examples=["error"],
+    )
+    update_columns: Strings = Field(
+        default=(),
+        description=(
+            'with `on_duplicate = "update"`: the columns that an existing row takes from the source; the others keep '
+            "their values. By default all that the load feeds, but for the key"
+        ),
+        examples=[["price"]],
+    )
+    newer_by: str | None = Field(
+        default=None,
+        description=(
+            'with `on_duplicate = "update"`: a row is updated only if the value of this column is greater than the '
+            "one it has; an older record is `unchanged`. A NULL in the table is older than any value, a NULL in the "
+            "source is never newer"
+        ),
+        examples=["updated_at"],
     )
     record_duplicates: bool = Field(
         default=False, description="list duplicates in `etl rejects` too, in the phase `duplicate`", examples=[True]
@@ -696,9 +716,11 @@ class Load(_Model):
         return self
 
     @model_validator(mode="after")
-    def _what_is_not_there_yet(self) -> Self:
-        if self.on_duplicate == "update":
-            raise ValueError('on_duplicate = "update" is not there yet: "skip" and "error" are')
+    def _updates_make_sense(self) -> Self:
+        if kept := [name for name in self.key if name in (*self.update_columns, self.newer_by)]:
+            raise ValueError(f"{kept[0]} is in key, whose columns keep their values: leave it out of the others")
+        if self.newer_by is not None and self.update_columns and self.newer_by not in self.update_columns:
+            raise ValueError("update_columns has to name the column of newer_by too: what is newer is told by it")
         return self
 
 

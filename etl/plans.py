@@ -18,7 +18,17 @@ import pyarrow as pa
 from sqlalchemy import Connection
 
 from etl.config import Format, Job, Load, Method
-from etl.database import Making, MissingFile, Target, find_targets, in_foreign_key_order, make
+from etl.database import (
+    SKIPPED,
+    Duplicates,
+    Making,
+    MissingFile,
+    Target,
+    duplicates_of,
+    find_targets,
+    in_foreign_key_order,
+    make,
+)
 from etl.errors import ConfigError, SourceError
 from etl.makings import find_makings
 from etl.mapping import USUAL, AnyFeed, Plan, SourceFacts, Spelling, plan_mapping
@@ -56,6 +66,7 @@ class LoadPlan:
     target: Target
     choice: Choice
     sources: tuple[SourcePlan, ...]
+    duplicates: Duplicates
     making: Making | None = None
 
     @property
@@ -115,10 +126,12 @@ def planned(
     found = find_targets(connection, job, [load for load in loads if load.name not in makings])
     connection.rollback()
     targets = found | {name: making.target(connection.dialect) for name, making in makings.items()}
-    return [
-        _plan(job, load, targets[load.name], sources[load.name], method, makings.get(load.name))
+    plans = [
+        _plan(connection, job, load, targets[load.name], sources[load.name], method, makings.get(load.name))
         for load in in_foreign_key_order(loads, targets)
     ]
+    connection.rollback()
+    return plans
 
 
 def made(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> list[LoadPlan]:
@@ -130,27 +143,40 @@ def made(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> list[Lo
         logger.info("%s.", making.words(connection.dialect))
         make(connection, making)
     targets = find_targets(connection, job, [plan.load for plan in plans if plan.making is not None])
-    return [plan if plan.making is None else _on_target(job, plan, targets[plan.load.name]) for plan in plans]
+    return [
+        plan if plan.making is None else _on_target(connection, job, plan, targets[plan.load.name]) for plan in plans
+    ]
 
 
-def _on_target(job: Job, plan: LoadPlan, target: Target) -> LoadPlan:
+def _on_target(connection: Connection, job: Job, plan: LoadPlan, target: Target) -> LoadPlan:
     transform = _transform(plan.load, job.folder)
     sources = tuple(
         replace(planned, mapping=_mapping(plan.load, target, planned.source, planned.schema, planned.format, transform))
         for planned in plan.sources
     )
     method = cast(Method, plan.choice.writer.method)
-    writer = choose_writer(target, method, _given(sources)).writer
-    return LoadPlan(plan.load, target, Choice(writer, plan.choice.reason), sources)
+    given = _given(sources)
+    duplicates = duplicates_of(connection, plan.load, target, sorted(given))
+    writer = choose_writer(target, method, given, duplicates).writer
+    return LoadPlan(plan.load, target, Choice(writer, plan.choice.reason), sources, duplicates)
 
 
 def _plan(
-    job: Job, load: Load, target: Target, sources: Sequence[Source], method: Method | None, making: Making | None
+    connection: Connection,
+    job: Job,
+    load: Load,
+    target: Target,
+    sources: Sequence[Source],
+    method: Method | None,
+    making: Making | None,
 ) -> LoadPlan:
     transform = _transform(load, job.folder)
     planned_sources = tuple(_plan_source(load, target, source, transform) for source in sources)
-    choice = choose_writer(target, method or load.method, _given(planned_sources))
-    return LoadPlan(load, target, choice, planned_sources, making)
+    given = _given(planned_sources)
+    is_there = making is None or making.existing is not None
+    duplicates = duplicates_of(connection, load, target, sorted(given)) if is_there else SKIPPED
+    choice = choose_writer(target, method or load.method, given, duplicates)
+    return LoadPlan(load, target, choice, planned_sources, duplicates, making)
 
 
 def _given(sources: Sequence[SourcePlan]) -> set[str]:

@@ -232,6 +232,8 @@ def _log_line(tally: _Tally) -> str:
     if tally.size:
         parts.append(f"{100 * tally.size_done // tally.size} %")
     parts.append(f"{tally.rows_per_second:,} rows/s")
+    met = {"updated": tally.counts.updated, "unchanged": tally.counts.unchanged}
+    parts += [f"{count:,} {verdict}" for verdict, count in met.items() if count]
     parts.append(_counted(tally.counts.duplicates, "duplicate"))
     parts.append(f"{tally.counts.rejected:,} rejected")
     if tally.counts.filtered:

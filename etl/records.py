@@ -210,17 +210,22 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The database's word on a row that it refuses."""
+    """The database's word on a row that it refuses.
+
+    ``is_of_another_key`` says that the key which the load means is not the one that the row repeats.
+    """
 
     reason: Reason
     message: str
     sqlstate: str | None = None
     constraint: str | None = None
     column: str | None = None
+    is_of_another_key: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        return Verdict.DUPLICATE if self.reason is Reason.UNIQUE else Verdict.REJECTED
+        is_duplicate = self.reason is Reason.UNIQUE and not self.is_of_another_key
+        return Verdict.DUPLICATE if is_duplicate else Verdict.REJECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,14 +270,17 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a writer did with the rows it was given: those not named in ``refused`` are written.
+    """What a writer did with the rows it was given: those neither refused, updated nor unchanged are written.
 
-    ``settled`` is the number of pieces whose verdicts had to be found row by row.
+    ``settled`` is the number of pieces whose verdicts had to be found row by row. ``updated`` and ``unchanged`` count
+    the rows whose key was there, of a load that updates: which they were nobody asks.
     """
 
     rows: int
     refused: tuple[Refused, ...] = ()
     settled: int = 0
+    updated: int = 0
+    unchanged: int = 0
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:

@@ -144,12 +144,16 @@ def _file_as_dict(file: FileResult) -> dict[str, Any]:
         "status": file.status,
         "read": file.counts.read,
         "written": file.counts.written,
+        "updated": file.counts.updated,
+        "unchanged": file.counts.unchanged,
         "duplicates": file.counts.duplicates,
         "rejected": file.counts.rejected,
     }
 
 
 # The result as text
+
+RARE = ("updated", "unchanged", "filtered")  # verdicts that are told where there are some
 
 
 def summary(result: RunResult, command: str, *, verbose: bool = False) -> str:
@@ -208,7 +212,7 @@ def _load_table(result: RunResult) -> str:
 
 def _verdicts(counts: Counts) -> list[str]:
     """The verdicts that have a column: the rare ones only where a record met them."""
-    rare = [verdict for verdict in ("updated", "unchanged", "filtered") if getattr(counts, verdict)]
+    rare = [verdict for verdict in RARE if getattr(counts, verdict)]
     return ["read", "written", *rare, "duplicates", "rejected"]
 
 

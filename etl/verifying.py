@@ -55,7 +55,8 @@ def verify_job(job: Job, records: int) -> CheckReport:
 
 def _without_limits(load: Load) -> Load:
     """With duplicates in the ledger, where each record that is not written is then named, and without early ends."""
-    return load.model_copy(update={"record_duplicates": True, "max_rejects": None, "on_duplicate": "skip"})
+    on_duplicate = "update" if load.on_duplicate == "update" else "skip"
+    return load.model_copy(update={"record_duplicates": True, "max_rejects": None, "on_duplicate": on_duplicate})
 
 
 def _comparisons(preparation: Preparation, job: Job, options: Options) -> dict[str, Comparison]:
@@ -78,7 +79,7 @@ def _comparisons(preparation: Preparation, job: Job, options: Options) -> dict[s
 
 
 def _by_row(plan: LoadPlan) -> LoadPlan:
-    return replace(plan, choice=choose_writer(plan.target, REFERENCE))
+    return replace(plan, choice=choose_writer(plan.target, REFERENCE, duplicates=plan.duplicates))
 
 
 def _compared_tables(plans: Sequence[LoadPlan], compared: Sequence[LoadPlan]) -> dict[str, _ComparedTable]:

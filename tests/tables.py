@@ -6,8 +6,8 @@ by hand. Every choice shrinks towards the plain one, which stands first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hypothesis import strategies as st
@@ -48,6 +48,7 @@ class Example:
     record_duplicates: bool = True
     second: int | None = None
     format: str = "csv"
+    load: Mapping[str, Any] = field(default_factory=dict)  # more keys of [[load]]
 
     def __repr__(self) -> str:
         columns = ", ".join(map(quoted, self.table.given))
@@ -59,6 +60,7 @@ class Example:
         ]
         cut = f"pieces of {self.piece}, commit_every = {self.commit_every}, second file from {self.second}"
         told = f"-- role {self.table.role}, {self.format}, {cut}, record_duplicates = {self.record_duplicates}"
+        told += "".join(f", {key} = {value!r}" for key, value in self.load.items())
         return "\n".join(["", *(f"{line};" for line in (*self.table.ddl, *self.table.present)), told, *inserts])
 
 

@@ -20,16 +20,20 @@ from etl.database.engine import (
     overwrite_what_is_deleted,
     session_factory,
 )
+from etl.database.keys import SKIPPED, Duplicates, Key, duplicates_of
 from etl.database.postgresql import CatalogEntry, Check, ParentKey, UniqueKey
 from etl.database.refusals import Fate, Fault, fault_of, reason_of, target_errors
 from etl.database.tables import ForeignKey, Target, find_targets, in_foreign_key_order, missing_tables
 
 __all__ = [
+    "SKIPPED",
     "CatalogEntry",
     "Check",
+    "Duplicates",
     "Fate",
     "Fault",
     "ForeignKey",
+    "Key",
     "Making",
     "MissingFile",
     "NewColumn",
@@ -44,6 +48,7 @@ __all__ = [
     "database_engine",
     "declared_type",
     "digest_rows",
+    "duplicates_of",
     "fault_of",
     "find_targets",
     "in_foreign_key_order",

@@ -63,6 +63,7 @@ class CatalogEntry:
     obstacles: tuple[str, ...]
     may_stage: bool  # temporary tables and PL/pgSQL are there for us, and a staged row is read as one that is sent
     may_return: bool
+    may_upsert: bool = True  # an INSERT … ON CONFLICT, which rules do not go with
 
 
 def catalog_entry(connection: Connection, table: Table) -> CatalogEntry:
@@ -82,6 +83,7 @@ def catalog_entry(connection: Connection, table: Table) -> CatalogEntry:
         # A rule may leave out the query that would have read a staged text, and refused it.
         may_stage=facts.may_stage and not facts.relhasrules,
         may_return=facts.may_read and not facts.relhasrules and not facts.row_security,
+        may_upsert=not facts.relhasrules,
     )
 
 

@@ -20,11 +20,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
-from etl.database import Target, fault_of
+from etl.database import SKIPPED, Duplicates, Target, fault_of
 from etl.errors import TargetError
 from etl.records import Cause, Encoded, Outcome, Reason, Refusal
 from etl.writers.refusing import grouped, null_key_refusals, refusal
 from etl.writers.sqlite_table import PlacedError, Repeats, SqliteTable, repeats_in
+from etl.writers.upsert import Marking, Tally, conflict_clause, tally_of, upsert_statement
 from etl.writers.values import FlatRows, Values, row_values
 
 SINGLE_ROWS = 16  # a piece of so few rows, or fewer, that fails is settled row by row: halves would cost more
@@ -39,6 +40,7 @@ class HalvingBulkWriter:
     method: ClassVar[str] = "bulk"
     piece_rows: ClassVar[int] = 20_000
     target: Target
+    duplicates: Duplicates = SKIPPED
 
     def encode(self, rows: pa.RecordBatch) -> None:
         """Nothing: the driver is given Python's values."""
@@ -47,26 +49,35 @@ class HalvingBulkWriter:
         """Insert the rows in order; refused ones leave no trace. Nothing is committed."""
         refused = null_key_refusals(rows, self.target)
         piece = [(index, row) for index, row in enumerate(row_values(rows, self.target)) if index not in refused]
-        settled = self._settle(session, piece) if piece else ()
-        return Outcome(rows.num_rows, grouped([*refused.values(), *settled]))
+        tally = tally_of(session, self.target, self.duplicates)
+        settled = list(self._settle(session, piece, tally)) if piece else ()
+        return Outcome(rows.num_rows, grouped([*refused.values(), *settled]), 0, *tally.read())
 
-    def _settle(self, session: Session, piece: Sequence[_PlacedRow]) -> Iterator[Refusal]:
+    def _settle(self, session: Session, piece: Sequence[_PlacedRow], tally: Tally) -> Iterator[Refusal]:
         """Write ``piece``; yield the refusals. The first half is settled before the second one is tried.
 
         So a row is a duplicate only when the row that holds its key has been written.
         """
-        insert = sa.insert(self.target.table).inline()  # nothing is asked back
+        mark = tally.mark()
         try:
             with session.begin_nested():
-                session.execute(insert, [values for _, values in piece])
+                self._insert(session, [values for _, values in piece])
         except (IntegrityError, DataError) as error:
+            tally.restore(mark)
             if len(piece) == 1:
                 index, values = piece[0]
                 yield refusal(error, index, values, session, self.target)
                 return
             size = (len(piece) + 1) // 2 if len(piece) > SINGLE_ROWS else 1
             for start in range(0, len(piece), size):
-                yield from self._settle(session, piece[start : start + size])
+                yield from self._settle(session, piece[start : start + size], tally)
+
+    def _insert(self, session: Session, rows: Sequence[Values]) -> None:
+        if not self.duplicates.is_updating:
+            session.execute(sa.insert(self.target.table).inline(), rows)  # nothing is asked back
+            return
+        statement = upsert_statement(self.target, self.duplicates, tuple(rows[0]))
+        session.connection().exec_driver_sql(statement, [tuple(values.values()) for values in rows])
 
 
 GROUP_ROWS = 100  # rows of one INSERT … VALUES (…), (…): a third of the time of one by one, and more gain nothing
@@ -87,6 +98,7 @@ class SqliteBulkWriter:
     method: ClassVar[str] = "bulk"
     piece_rows: ClassVar[int] = 20_000
     target: Target
+    duplicates: Duplicates = SKIPPED
 
     def encode(self, rows: pa.RecordBatch) -> None:
         """Nothing: the driver is given Python's values."""
@@ -96,15 +108,18 @@ class SqliteBulkWriter:
         refused = null_key_refusals(rows, self.target)
         places = [index for index in range(rows.num_rows) if index not in refused] if refused else range(rows.num_rows)
         piece = FlatRows.of(rows.take(pa.array(places, pa.int64())) if refused else rows, self.target)
+        tally = tally_of(session, self.target, self.duplicates)
         with session.begin_nested():
-            found = list(self._refusals(session, piece, places))
-        return Outcome(rows.num_rows, grouped([*refused.values(), *found]))
+            found = list(self._refusals(session, piece, places, tally))
+        return Outcome(rows.num_rows, grouped([*refused.values(), *found]), 0, *tally.read())
 
-    def _refusals(self, session: Session, piece: FlatRows, places: Sequence[int]) -> Iterator[Refusal]:
+    def _refusals(self, session: Session, piece: FlatRows, places: Sequence[int], tally: Tally) -> Iterator[Refusal]:
         """Insert all rows of ``piece``, whose places in the piece that was given are ``places``."""
         connection = session.connection().connection.driver_connection
         assert isinstance(connection, sqlite3.Connection)
-        table = SqliteTable(connection, self.target, session.connection().dialect.identifier_preparer)
+        ending = conflict_clause(self.target, self.duplicates, piece.names) if self.duplicates.is_updating else ""
+        quoter = session.connection().dialect.identifier_preparer
+        table = SqliteTable(connection, self.target, quoter, ending, tally)
         told: tuple[sqlite3.Error, Cause] | None = None
         for at, error in self._refused(table, piece):
             if told is None or told[0] is not error:  # one error for many duplicates
@@ -113,7 +128,7 @@ class SqliteBulkWriter:
 
     def _refused(self, table: SqliteTable, piece: FlatRows) -> Iterator[PlacedError]:
         """Insert all rows of ``piece`` and yield the place and the error of each row that was refused."""
-        size = self._group_rows(table.connection, len(piece.names))
+        size = self._group_rows(table.connection, piece.names)
         groups = piece.groups(0, len(piece), size) if size > 1 else []
         done, causes = 0, []
         for at, error in self._each_refused(table, piece.names, size, groups):
@@ -126,7 +141,8 @@ class SqliteBulkWriter:
         else:
             done, causes = len(groups) * size, []
         rest = piece.behind(done)
-        refused = self._set_apart(table, rest) if Reason.UNIQUE in causes else None
+        is_apart = Reason.UNIQUE in causes and not self.duplicates.is_updating
+        refused = self._set_apart(table, rest) if is_apart else None
         if refused is None:
             refused = self._each_refused(table, rest.names, 1, rest.groups(0, len(rest), 1))
         yield from ((done + place, error) for place, error in refused)
@@ -158,7 +174,7 @@ class SqliteBulkWriter:
             return None
         tried = rows.only(np.array(repeats.places))
         before = table.connection.total_changes
-        for size, start in _cut(len(tried), self._group_rows(table.connection, len(rows.names))):
+        for size, start in _cut(len(tried), self._group_rows(table.connection, rows.names)):
             statement = table.insert_statement(rows.names, size, "ON CONFLICT DO NOTHING")
             table.connection.executemany(statement, tried.groups(start, len(tried), size))
         if table.connection.total_changes != before:
@@ -175,23 +191,29 @@ class SqliteBulkWriter:
         ``executemany`` takes its parameters one at a time: what is left in the iterator tells which failed, and the
         same iterator goes on behind it.
         """
-        statement, remaining = table.insert_statement(names, size), iter(groups)
+        statement = table.insert_statement(names, size, table.ending)
+        remaining = Marking(groups, table.tally) if self.duplicates.is_updating else iter(groups)
         while operator.length_hint(remaining):
             try:
                 table.connection.executemany(statement, remaining)
             except (sqlite3.IntegrityError, sqlite3.DataError) as error:
                 _require_transaction(table.connection, self.target)
+                if isinstance(remaining, Marking):
+                    table.tally.restore(remaining.marked)
                 yield len(groups) - operator.length_hint(remaining) - 1, error
 
-    def _group_rows(self, connection: sqlite3.Connection, columns: int) -> int:
+    def _group_rows(self, connection: sqlite3.Connection, names: Sequence[str]) -> int:
         """How many rows one statement may hold without a difference to one each.
 
-        A foreign key is checked at the end of the statement: a row might refer to a later one of its own table. A
-        constraint that is declared ON CONFLICT may leave a part of the statement's rows behind.
+        A foreign key is checked at the end of the statement: a row might refer to a later one of its own table, or
+        give up a value that another table refers to, which a later one takes. A constraint that is declared ON
+        CONFLICT may leave a part of the statement's rows behind.
         """
         if self.target.has_conflict_clause or any(key.parent is self.target.table for key in self.target.foreign_keys):
             return 1
-        most: int = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // columns
+        if not self.duplicates.surroundings.sensitive.isdisjoint(self.duplicates.changed(names)):
+            return 1
+        most: int = connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // len(names)
         return max(1, min(GROUP_ROWS, most))
 
 

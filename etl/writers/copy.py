@@ -11,7 +11,7 @@ fail: optimistic with the piece, exact with the failure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -24,8 +24,10 @@ from etl.database import CatalogEntry, Fate, Target, fault_of
 from etl.database.copying import copy_blocks, cursor_of, encode, encode_kept, quoted
 from etl.records import Encoded, Outcome, Refused
 from etl.writers.bulk import HalvingBulkWriter
-from etl.writers.screening import Screen, marked
+from etl.writers.screening import Screen, Screened, marked
 from etl.writers.settling import ServerSettler
+from etl.writers.updating import Updater
+from etl.writers.upsert import Updates, tally_of
 
 PART_CHUNKS = 4  # chunks of the encoding that are tried together, where a piece as a whole cannot be copied
 DISTRUST = 8  # pieces that are settled from the start, after one of which most parts had to be
@@ -47,13 +49,19 @@ class _Piece:
             yield _Piece(rows, self.encoded.part(first, PART_CHUNKS), self.start + first * chunk_rows)
 
 
-class _SuspectWritten(Exception):
-    """A row that was to be refused was not: it may be in the way of one before it, so all goes in order."""
+class _InDoubt(Exception):
+    """Something is not as it was expected, and may be in the way of a row before it: so all goes in order.
+
+    A row that was to be refused was not, or one that was to be updated is not there.
+    """
 
 
 @dataclass
 class CopyWriter:
-    """Sends pieces by COPY; for a target on which that would not be exact, settles each one on the server."""
+    """Sends pieces by COPY; for a target on which that would not be exact, settles each one on the server.
+
+    With an ``updater``, the rows whose key is there are updated, once COPY has taken the others.
+    """
 
     method: ClassVar[str] = "copy"
     piece_rows: ClassVar[int] = 100_000
@@ -61,6 +69,7 @@ class CopyWriter:
     catalog: CatalogEntry
     settler: ServerSettler
     screen: Screen
+    updater: Updater | None = None
     _distrusted: int = 0  # pieces that are still to be settled from the start
 
     def encode(self, rows: pa.RecordBatch) -> Encoded | None:
@@ -71,30 +80,25 @@ class CopyWriter:
         """Insert the rows, with the verdicts of the row loop; refused ones leave no row. Nothing is committed."""
         if self._is_inexact(rows) or self._distrusted:
             self._distrusted = max(0, self._distrusted - 1)
-            return Outcome(rows.num_rows, self._settle(session, rows), settled=1)
+            return self._settle(session, rows)
         piece = _Piece(rows, encoded or encode(rows, self._types(rows)))
-        refused = self._try(session, piece)
-        if refused is not None:
-            return Outcome(rows.num_rows, refused)
-        return self._write_parts(session, list(piece.parts()))
+        return self._try(session, piece) or self._write_parts(session, list(piece.parts()))
 
     def _is_inexact(self, rows: pa.RecordBatch) -> bool:
         return bool(self.catalog.obstacles) or not self.catalog.unjudged <= set(rows.schema.names)
 
     def _write_parts(self, session: Session, parts: Sequence[_Piece]) -> Outcome:
         """A piece that cannot be copied, in parts and in order: each is written or settled before the next one."""
-        found: list[Refused] = []
-        settled = 0
+        outcomes: list[Outcome] = []
         for part in parts:
-            refused = self._try(session, part) if len(parts) > 1 else None
-            if refused is None:
-                refused, settled = _moved(self._settle(session, part.rows), part.start), settled + 1
-            found += refused
-        self._distrusted = DISTRUST if settled > len(parts) // 2 else 0
-        return Outcome(sum(part.rows.num_rows for part in parts), tuple(found), settled)
+            tried = self._try(session, part) if len(parts) > 1 else None
+            outcomes.append(tried or _moved(self._settle(session, part.rows), part.start))
+        whole = _joined(outcomes)
+        self._distrusted = DISTRUST if whole.settled > len(parts) // 2 else 0
+        return whole
 
-    def _try(self, session: Session, piece: _Piece) -> tuple[Refused, ...] | None:
-        """What was refused, if COPY took the rest; else None, and nothing was written.
+    def _try(self, session: Session, piece: _Piece) -> Outcome | None:
+        """What became of the rows, if COPY took what was sent; else None, and nothing was written.
 
         A constraint that makes COPY fail is screened for, and the piece tried again: once for each at most.
         """
@@ -102,7 +106,7 @@ class CopyWriter:
             try:
                 with session.begin_nested():
                     return self._screened(session, piece)
-            except _SuspectWritten:
+            except _InDoubt:
                 return None
             except psycopg.Error as error:
                 fault = fault_of(error)
@@ -111,21 +115,38 @@ class CopyWriter:
                 if not self.screen.suspect(fault, piece.rows.schema.names):
                     return None
 
-    def _screened(self, session: Session, piece: _Piece) -> tuple[Refused, ...]:
-        """What was refused; COPY has taken the rest. Raises what COPY raises, or _SuspectWritten.
+    def _screened(self, session: Session, piece: _Piece) -> Outcome:
+        """What became of the rows; COPY has taken what was sent. Raises what COPY raises, or _InDoubt.
 
         Suspects are tried before the others: they will be refused by what they hold themselves, or by the lack of a
         parent, whatever is in the table.
         """
+        rows = piece.rows.num_rows
         screened = self.screen.screen(session, piece.rows)
         suspects = np.flatnonzero(screened.suspects)
-        tried = self._settle(session, _chosen(piece.rows, suspects)) if len(suspects) else ()
+        tried = self._settle(session, _chosen(piece.rows, suspects)).refused if len(suspects) else ()
         refused = tuple(Refused(suspects[group.places], group.cause) for group in tried)
         if sum(len(group.places) for group in refused) < len(suspects):
-            raise _SuspectWritten
-        refused = (*refused, *screened.there, *screened.repeats())
-        self._copy(session, piece, marked(piece.rows.num_rows, refused))
-        return _moved(refused, piece.start)
+            raise _InDoubt
+        repeating = (*screened.there, *screened.repeats())
+        self._copy(session, piece, marked(rows, (*refused, *repeating)))
+        if self.updater is None:
+            return _moved(Outcome(rows, (*refused, *repeating)), piece.start)
+        updates = self._update(session, self.updater, piece, screened, marked(rows, repeating))
+        return _moved(Outcome(rows, refused, 0, *updates), piece.start)
+
+    def _update(
+        self, session: Session, updater: Updater, piece: _Piece, screened: Screened, is_repeating: NDArray[np.bool_]
+    ) -> Updates:
+        """Update by the rows whose key is there by now."""
+        places = np.flatnonzero(is_repeating)
+        if not len(places):
+            return Updates()
+        (keyed,) = screened.keyed
+        updates = updater.update(session, piece.rows, places, keyed.classes[places])
+        if updates is None:
+            raise _InDoubt
+        return updates
 
     def _copy(self, session: Session, piece: _Piece, is_refused: NDArray[np.bool_]) -> None:
         types = self._types(piece.rows)
@@ -136,15 +157,19 @@ class CopyWriter:
             blocks = encode_kept(piece.rows, types, piece.encoded, ~is_refused)
         copy_blocks(cursor_of(session), quoted(self.target.table), piece.rows.schema, types, blocks)
 
-    def _settle(self, session: Session, rows: pa.RecordBatch) -> tuple[Refused, ...]:
+    def _settle(self, session: Session, rows: pa.RecordBatch) -> Outcome:
         """Settle the rows on the server, or by halves where it cannot even stage them."""
-        found = self._settle_on_the_server(session, rows) if self.catalog.may_stage else None
-        return HalvingBulkWriter(self.target).write(session, rows).refused if found is None else found
+        outcome = self._settle_on_the_server(session, rows) if self.catalog.may_stage else None
+        if outcome is None:
+            outcome = HalvingBulkWriter(self.target, self.settler.duplicates).write(session, rows)
+        return replace(outcome, settled=1)
 
-    def _settle_on_the_server(self, session: Session, rows: pa.RecordBatch) -> tuple[Refused, ...] | None:
+    def _settle_on_the_server(self, session: Session, rows: pa.RecordBatch) -> Outcome | None:
         try:
             with session.begin_nested():
-                return self.settler.settle(cursor_of(session), rows)
+                tally = tally_of(session, self.target, self.settler.duplicates)
+                refused = self.settler.settle(cursor_of(session), rows)
+                return Outcome(rows.num_rows, refused, 0, *tally.read())
         except psycopg.Error as error:
             if fault_of(error).fate is not Fate.REFUSE:
                 raise
@@ -158,6 +183,16 @@ def _chosen(rows: pa.RecordBatch, places: NDArray[np.int64]) -> pa.RecordBatch:
     return rows if len(places) == rows.num_rows else rows.take(pa.array(places))
 
 
-def _moved(groups: Iterable[Refused], start: int) -> tuple[Refused, ...]:
-    """The same, by their places among the rows of which these are a part."""
-    return tuple(Refused(group.places + start, group.cause) for group in groups)
+def _moved(outcome: Outcome, start: int) -> Outcome:
+    """The same, by the places among the rows of which these are a part."""
+    return replace(outcome, refused=tuple(Refused(group.places + start, group.cause) for group in outcome.refused))
+
+
+def _joined(outcomes: Sequence[Outcome]) -> Outcome:
+    return Outcome(
+        sum(outcome.rows for outcome in outcomes),
+        tuple(group for outcome in outcomes for group in outcome.refused),
+        sum(outcome.settled for outcome in outcomes),
+        sum(outcome.updated for outcome in outcomes),
+        sum(outcome.unchanged for outcome in outcomes),
+    )

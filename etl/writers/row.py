@@ -10,9 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
-from etl.database import Target
+from etl.database import Duplicates, Target
 from etl.records import Encoded, Outcome
 from etl.writers.refusing import grouped, null_key_refusals, refusal
+from etl.writers.upsert import tally_of, upsert_statement
 from etl.writers.values import Values, row_values
 
 
@@ -82,3 +83,38 @@ class CoreRowWriter:
             except (IntegrityError, DataError) as error:
                 refused[index] = refusal(error, index, values, session, self.target)
         return Outcome(rows.num_rows, grouped(refused.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatingRowWriter:
+    """The definition of an update: each row as an INSERT … ON CONFLICT (key) DO UPDATE, in its own savepoint.
+
+    The row that has the key takes the new values of the columns that are to be updated, if one of them differs and, by
+    ``newer_by``, the new row is newer. It is refused for whatever that statement is refused for, by a constraint that
+    the row itself breaks, or the updated one, and then the row that was there is as it was.
+    """
+
+    method: ClassVar[str] = "row"
+    piece_rows: ClassVar[int] = 1_000
+    target: Target
+    duplicates: Duplicates
+
+    def encode(self, rows: pa.RecordBatch) -> None:
+        """Nothing: the driver is given Python's values."""
+
+    def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
+        """Insert or update in order; a refused row is rolled back to its savepoint. Nothing is committed."""
+        refused = null_key_refusals(rows, self.target)
+        statement = upsert_statement(self.target, self.duplicates, rows.schema.names)
+        tally = tally_of(session, self.target, self.duplicates)
+        for index, values in enumerate(row_values(rows, self.target)):
+            if index in refused:
+                continue
+            mark = tally.mark()
+            try:
+                with session.begin_nested():
+                    session.connection().exec_driver_sql(statement, tuple(values.values()))
+            except (IntegrityError, DataError) as error:
+                tally.restore(mark)
+                refused[index] = refusal(error, index, values, session, self.target)
+        return Outcome(rows.num_rows, grouped(refused.values()), 0, *tally.read())

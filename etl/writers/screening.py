@@ -153,10 +153,14 @@ def _codes(column: pa.Array) -> Places:
 
 @dataclass
 class Screen:
-    """Screens pieces of ``target`` for the constraints that were seen to fail."""
+    """Screens pieces of ``target`` for the constraints that were seen to fail.
+
+    Where rows are updated, a row whose key is there may be refused all the same, and is a suspect then.
+    """
 
     target: Target
     catalog: CatalogEntry
+    is_updating: bool = False
     _idle: dict[str, int] = field(default_factory=dict)  # by constraint under suspicion: pieces since its last find
     _silent: set[str] = field(default_factory=set)  # constraints that could not be asked about
     _scattered: dict[str, int] = field(default_factory=dict)  # by key: pieces for which the table's are not read
@@ -174,6 +178,10 @@ class Screen:
         self._idle[known.name] = 0
         return True
 
+    def watch(self, constraint: str) -> None:
+        """Ask about a constraint that has not failed yet."""
+        self._idle[constraint] = 0
+
     def screen(self, session: Session, rows: pa.RecordBatch) -> Screened:
         """What is to be expected of ``rows``: NULLs where none may be, and what the suspected constraints say."""
         suspects = self._nulls(rows)
@@ -189,6 +197,9 @@ class Screen:
                 keyed.append(Keyed(known.name, answer.classes))
             elif answer is not None:
                 suspects |= answer
+        if self.is_updating:
+            there = [Refused(group.places[~suspects[group.places]], group.cause) for group in there]
+            return Screened(tuple(there), suspects, tuple(keyed))
         return Screened(tuple(there), suspects & ~is_there, tuple(keyed))
 
     def _under_suspicion(self, columns: Sequence[str]) -> list[Screenable]:

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 from psycopg import Cursor, sql
 
-from etl.database import CatalogEntry, Target, reason_of
+from etl.database import SKIPPED, CatalogEntry, Duplicates, Target, reason_of
 from etl.database.copying import BINARY_TYPES, copy_in, emptied, quoted
 from etl.records import Cause, Refused
+from etl.writers.upsert import OLD, conflict_clause
 
 # Staged as what they are: nothing that the mapper lets through can fail on the way in. The others are staged as text,
 # so that what the server refuses to read is refused in the loop, for its own row.
@@ -30,7 +31,7 @@ DECLARE etl_row record;
 BEGIN
     FOR etl_row IN SELECT * FROM {stage} ORDER BY etl_ordinal LOOP
         BEGIN
-            INSERT INTO {target} ({columns}) VALUES ({values});
+            INSERT INTO {target} AS {old} ({columns}) VALUES ({values}) {conflict};
         EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
             GET STACKED DIAGNOSTICS etl_state = RETURNED_SQLSTATE, etl_constraint = CONSTRAINT_NAME,
                                     etl_column = COLUMN_NAME, etl_message = MESSAGE_TEXT;
@@ -52,6 +53,7 @@ class ServerSettler:
 
     target: Target
     catalog: CatalogEntry
+    duplicates: Duplicates = SKIPPED
 
     def settle(self, cursor: Cursor[Any], rows: pa.RecordBatch) -> tuple[Refused, ...]:
         """Insert ``rows`` in order; those that are refused, by their place in ``rows``.
@@ -60,7 +62,7 @@ class ServerSettler:
         table had taken it before an index refused it, one dead tuple.
         """
         names = rows.schema.names
-        stage = sql.Identifier("pg_temp", _stage_name(self.target.name, names))
+        stage = sql.Identifier("pg_temp", _stage_name(self.target.name, names, self.duplicates))
         self._make_stage(cursor, stage, names)
         ordinals = pa.array(np.arange(rows.num_rows, dtype=np.int32))
         staged = pa.RecordBatch.from_arrays([ordinals, *rows.columns], names=["etl_ordinal", *_staged_names(names)])
@@ -82,11 +84,16 @@ class ServerSettler:
         loop = sql.SQL(_LOOP).format(
             stage=stage,
             target=quoted(self.target.table),
+            old=sql.Identifier(OLD),
+            conflict=sql.SQL(self._conflict(names)),
             columns=sql.SQL(", ").join(map(sql.Identifier, names)),
             values=sql.SQL(", ").join(map(self._value, _staged_names(names), names)),
         )
         # As a literal: a name may hold any text, so also whatever tag a dollar quote would have.
         cursor.execute(sql.SQL(_FUNCTION).format(stage, sql.Literal(loop.as_string(cursor))))
+
+    def _conflict(self, names: Sequence[str]) -> str:
+        return conflict_clause(self.target, self.duplicates, names) if self.duplicates.is_updating else ""
 
     def _staged_types(self, names: Sequence[str]) -> list[str]:
         return [self.catalog.types[name] if self._is_staged_as_it_is(name) else "text" for name in names]
@@ -102,9 +109,11 @@ class ServerSettler:
         return sql.SQL("CAST({} AS {})").format(value, sql.SQL(self.catalog.types[name]))
 
 
-def _stage_name(target: str, names: Sequence[str]) -> str:
-    """One for each target and choice of columns."""
-    return f"etl_piece_{hashlib.sha256(repr((target, *names)).encode()).hexdigest()[:16]}"
+def _stage_name(target: str, names: Sequence[str], duplicates: Duplicates) -> str:
+    """One for each target, choice of columns, and what becomes of a duplicate."""
+    facts = repr((target, *names, sorted(duplicates.changed(names)), duplicates.newer_by, duplicates.is_updating))
+    facts += repr(duplicates.key.name if duplicates.key else None)
+    return f"etl_piece_{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
 
 
 def _staged_names(names: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
 from etl.database import Target
+from etl.writers.upsert import NO_TALLY, OLD, Tally
 from etl.writers.values import FlatRows
 from etl.writers.windows import most_of, window_of
 
@@ -23,18 +24,23 @@ _Key = tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class SqliteTable:
-    """The target's table on the driver's own connection, inside the open transaction."""
+    """The target's table on the driver's own connection, inside the open transaction.
+
+    ``ending`` is what each INSERT ends with, and ``tally`` counts the updates that it makes.
+    """
 
     connection: sqlite3.Connection
     target: Target
     quoter: IdentifierPreparer
+    ending: str = ""
+    tally: Tally = NO_TALLY
 
     def insert_statement(self, names: Sequence[str], rows: int, ending: str = "") -> str:
         """An INSERT of ``rows`` rows at once."""
         columns = ", ".join(map(self.quoter.quote_identifier, names))
         row = f"({', '.join('?' * len(names))})"
         table = self.quoter.format_table(self.target.table)
-        return f"INSERT INTO {table} ({columns}) VALUES {', '.join([row] * rows)} {ending}".rstrip()
+        return f"INSERT INTO {table} AS {OLD} ({columns}) VALUES {', '.join([row] * rows)} {ending}".rstrip()
 
     def only_key(self) -> tuple[str, ...]:
         """The columns of the one unique key that the table has; nothing where it has none, or more than one.

@@ -541,8 +541,12 @@ LOAD_KEYS = [
         '[[load]] number 1: give exactly one of table and model, such as table = "orders"',
     ),
     (
-        'on_duplicate = "update"',
-        '[[load]] number 1: on_duplicate = "update" is not there yet: "skip" and "error" are',
+        'key = ["a", "b"]\nnewer_by = "b"',
+        "[[load]] number 1: b is in key, whose columns keep their values: leave it out of the others",
+    ),
+    (
+        'newer_by = "b"\nupdate_columns = ["a"]',
+        "[[load]] number 1: update_columns has to name the column of newer_by too: what is newer is told by it",
     ),
     ("csv = 3", "[load.csv] of load 1: 3 is not allowed; allowed: a table"),
     (
@@ -691,8 +695,8 @@ UNKNOWN_KEYS = [
     (
         DATABASE + LOAD + "zzz = 1\n",
         "[[load]] number 1, zzz: unknown key; allowed: source, name, format, hive, table, model, create, add_columns, "
-        "key, on_duplicate, record_duplicates, max_rejects, max_record_bytes, commit_every, method, ignore_columns, csv, "
-        "columns, filter, transform.",
+        "key, on_duplicate, update_columns, newer_by, record_duplicates, max_rejects, max_record_bytes, commit_every, "
+        "method, ignore_columns, csv, columns, filter, transform.",
     ),
 ]
 
