@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from etl.errors import ConfigError, EtlError, SourceError, TargetMismatch
 from etl.mapping.conversion import Conversion, Converted
 from etl.mapping.kinds import choose_conversion, conversion_of_texts
+from etl.mapping.paths import SourcePath, find_path, is_inside, leaves_of, paths_of
 from etl.records import Column
 
 
@@ -39,19 +40,23 @@ class Load(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FromSource:
-    """A target column that takes a source column."""
+    """A target column that takes a source column, or a field of one."""
 
     name: str
     type: pa.DataType
-    source: str
-    source_type: pa.DataType
+    path: SourcePath
     conversion: Conversion
 
+    @property
+    def source(self) -> str:
+        """The source column that the reader has to give."""
+        return self.path.column
+
     def convert(self, records: pa.RecordBatch) -> Converted:
-        array = records.column(self.source)
-        if array.type != self.source_type:
+        array = self.path.values(records)
+        if array.type != self.path.type:
             raise SourceError(
-                f'Source column "{self.source}" has type {array.type}, but had {self.source_type} before.'
+                f'Source column "{self.path.name}" has type {array.type}, but had {self.path.type} before.'
             )
         return self.conversion(array)
 
@@ -159,11 +164,12 @@ def _target_fault(name: str, columns: Mapping[str, Column]) -> EtlError | None:
 
 
 def _source_fault(entry: ColumnSource, source: pa.Schema) -> EtlError | None:
-    if entry.source is None or entry.source in source.names:
+    if entry.source is None or find_path(source, entry.source) is not None:
         return None
-    close = _close(entry.source, source.names)
+    known = list(paths_of(source))
+    close = _close(entry.source, known)
     return SourceError(
-        f'missing column "{entry.source}"{close}; the source has {_quoted(source.names)}',
+        f'missing column "{entry.source}"{close}; the source has {_quoted(known)}',
         "Correct the names under [load.columns] or the source's header.",
     )
 
@@ -178,7 +184,9 @@ class _SameName:
 
 
 def _match_names(draft: _Draft) -> dict[str, ColumnSource]:
-    free = set(draft.source.names) - draft.used_by_entries - set(draft.load.ignore_columns)
+    not_free = draft.used_by_entries | set(draft.load.ignore_columns)
+    names = set(draft.source.names)
+    free = (names - not_free) | {path for path in paths_of(draft.source) if not is_inside(path, not_free)}
     return {
         column.name: _SameName(column.name)
         for column in draft.target
@@ -199,9 +207,10 @@ def _feed(draft: _Draft, column: Column, entry: ColumnSource) -> FromSource | Fr
 def _from_source(source: pa.Schema, column: Column, name: str, format_: str | None) -> FromSource:
     if source.names.count(name) > 1:
         raise SourceError(f'the source has more than one column "{name}"', "Give each its own name.")
-    source_type = source.field(name).type
-    conversion = choose_conversion(source_type, column.type, format_)
-    return FromSource(column.name, conversion_of_texts(column.type).type, name, source_type, conversion)
+    path = find_path(source, name)
+    assert path is not None, "looked for before"
+    conversion = choose_conversion(path.type, column.type, format_)
+    return FromSource(column.name, conversion_of_texts(column.type).type, path, conversion)
 
 
 def _constant(column: Column, value: object) -> pa.Scalar:
@@ -229,7 +238,7 @@ def _cells_of(value: object) -> pa.Array:
 def _check_left_over(draft: _Draft, entries: Iterable[ColumnSource]) -> None:
     taken = {entry.source for entry in entries} | draft.used_by_entries
     if not draft.ignores_rest:
-        left = [name for name in draft.source.names if name not in taken and name not in draft.load.ignore_columns]
+        left = [path for name in draft.source.names for path in _left_of(draft, name, taken - {None})]
         draft.faults += [_left_over_fault(draft, name) for name in dict.fromkeys(left)]
     if not draft.faults and not taken - {None}:
         draft.faults.append(
@@ -239,6 +248,21 @@ def _check_left_over(draft: _Draft, entries: Iterable[ColumnSource]) -> None:
                 "Map at least one under [load.columns].",
             )
         )
+
+
+def _left_of(draft: _Draft, column: str, taken: Iterable[str | None]) -> list[str]:
+    """A column of the source that nothing takes; of a struct of which some is taken, the fields that nothing takes."""
+    settled = [*filter(None, taken), *draft.load.ignore_columns]
+    if draft.source.names.count(column) == 1 and any(is_inside(path, [column]) for path in settled):
+        return [leaf for leaf in leaves_of(draft.source, column) if not _is_settled(draft, column, leaf, settled)]
+    return [] if column in settled else [column]
+
+
+def _is_settled(draft: _Draft, column: str, leaf: str, settled: Collection[str]) -> bool:
+    """A field that has the path of another column by its own name is reached by the struct around it only."""
+    path = find_path(draft.source, leaf)
+    is_reached = path is not None and path.column == column
+    return column in settled or (is_reached and is_inside(leaf, settled))
 
 
 def _left_over_fault(draft: _Draft, name: str) -> EtlError:
