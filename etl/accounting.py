@@ -53,7 +53,8 @@ def counts_of(records: RecordBatch, rows: Rows, outcome: Outcome) -> Counts:
         refused[group.cause.verdict] += len(group.places)
     return Counts(
         read=records.read,
-        written=outcome.rows - refused.total(),
+        written=outcome.rows - refused.total() - outcome.updated,
+        updated=outcome.updated,
         duplicates=refused[Verdict.DUPLICATE],
         rejected=len(records.rejects) + len(rows.rejects) + refused[Verdict.REJECTED],
     )
@@ -88,7 +89,7 @@ def rejects_of(records: RecordBatch, rows: Rows, outcome: Outcome, *, with_dupli
     groups = [group for group in outcome.refused if with_duplicates or group.cause.verdict is Verdict.REJECTED]
     told = (*records.rejects, *rows.rejects)
     parts = [
-        *([_of_objects(told)] if told else []),
+        *([rejects_as_rows(told)] if told else []),
         *([_of_groups(records, rows, groups)] if groups else []),
     ]
     return pa.concat_batches(parts).sort_by("record") if parts else _NONE
@@ -97,7 +98,8 @@ def rejects_of(records: RecordBatch, rows: Rows, outcome: Outcome, *, with_dupli
 _NONE = pa.RecordBatch.from_pylist([], schema=REJECTS)
 
 
-def _of_objects(rejects: Iterable[Reject]) -> pa.RecordBatch:
+def rejects_as_rows(rejects: Iterable[Reject]) -> pa.RecordBatch:
+    """Rejects with the schema ``REJECTS``."""
     return pa.RecordBatch.from_pylist([_as_row(reject) for reject in rejects], schema=REJECTS)
 
 

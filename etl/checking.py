@@ -14,6 +14,7 @@ from etl.comparing import REFERENCE, Comparison, comparison_as_dict, comparison_
 from etl.config import Database, Job
 from etl.database import Target, connected, session_factory
 from etl.ledger import ledger_version
+from etl.mapping import FromConstant, FromSource, Plan
 from etl.plans import LoadPlan, chosen_loads, found_sources, planned
 from etl.records import Column, ColumnType
 from etl.showing import shown_url, visible
@@ -42,6 +43,7 @@ class LoadReport:
     constraints: tuple[str, ...]
     warnings: tuple[str, ...]
     problems: tuple[str, ...]
+    children: tuple[str, ...] = ()
     comparison: Comparison | None = None  # of its method with `row`, where that was asked for and can differ
 
 
@@ -120,8 +122,26 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
         ),
         constraints=tuple(_constraints(target)),
         warnings=tuple(_warnings(plan)),
-        problems=tuple(_problems(connection, target)),
+        problems=tuple(problem for member in target.members for problem in _problems(connection, member)),
+        children=tuple(_children(plan.target, plan.sources[0].mapping)) if plan.sources else (),
     )
+
+
+def _children(target: Target, mapping: Plan, above: str = "") -> Iterator[str]:
+    """A sentence for each list: where its elements go, and what feeds which column."""
+    for child, planned in zip(target.children, mapping.children, strict=True):
+        name = f"{above}{child.name}"
+        fed = [f"{column} from the record" for column in child.link]
+        fed += [f"{child.position} from the place in the list"] if child.position else []
+        fed += [f"{column.name} {_feed_words(column)}" for column in planned.mapping.columns]
+        shared = f" through {child.through}" if child.through else ""
+        cost = "itself" if child.is_lenient else "its record"
+        yield f'{name}: "{planned.path.name}" into {child.target.name}{shared}: {", ".join(fed)}; a bad one costs {cost}'
+        yield from _children(child.target, planned.mapping, f"{name}.")
+
+
+def _feed_words(column: FromSource | FromConstant) -> str:
+    return f'from "{column.path.name}"' if isinstance(column, FromSource) else "is a constant"
 
 
 def _fed_by(plan: LoadPlan, column: Column) -> str | None:
@@ -206,6 +226,8 @@ def _load_lines(load: LoadReport) -> Iterator[str]:
         yield f"  {label:<10}  {column.name:<{width}}  {column.type:<{kinds}}  {fed}"
     for number, constraint in enumerate(load.constraints):
         yield f"  {'' if number else 'constraints':<11} {constraint}"
+    for number, child in enumerate(load.children):
+        yield f"  {'' if number else 'children':<11} {child}"
     yield from (f"  warning     {warning}" for warning in load.warnings)
     yield from (f"  problem     {problem}" for problem in load.problems)
 
@@ -248,6 +270,7 @@ def _load_as_dict(load: LoadReport) -> dict[str, object]:
         "bytes": load.size,
         "columns": [{"name": column.name, "type": column.type, "source": column.source} for column in load.columns],
         "constraints": list(load.constraints),
+        **({"children": list(load.children)} if load.children else {}),
         "warnings": list(load.warnings),
         "problems": list(load.problems),
     }

@@ -165,6 +165,71 @@ class ColumnSource(_Model):
         return self
 
 
+class Child(_Model):
+    """``[load.children.NAME]``: a column of lists, whose elements are rows of a table of their own."""
+
+    source: str = Field(
+        default="",
+        description="the column of lists, or its path in a struct; if it is not given, that of the name NAME",
+        examples=["lines"],
+    )
+    table: str | None = Field(
+        default=None,
+        description="the table of the elements; with `model` the relationship NAME of the class says it",
+        examples=["order_lines"],
+    )
+    through: str | None = Field(
+        default=None,
+        description="the association table between both, for elements that many records may share",
+        examples=["product_tags"],
+    )
+    key: Strings = Field(
+        default=(),
+        description="for shared elements: the columns by which one that is there already is found; "
+        "if not given, the unique constraint all of whose columns the elements give",
+        examples=["name"],
+    )
+    missing: Literal["create", "reject"] = Field(
+        default="create",
+        description='for shared elements: what becomes of one that is not there, `"create"` or `"reject"`',
+        examples=["reject"],
+    )
+    position: str | None = Field(
+        default=None,
+        description="a column that takes the element's place in its list, from 1",
+        examples=["line_no"],
+    )
+    orphans: Literal["refuse", "reject"] = Field(
+        default="refuse",
+        description='what a bad element costs: `"refuse"`, the whole record; `"reject"`, itself alone',
+        examples=["reject"],
+    )
+    ignore_columns: Strings = Field(
+        default=(),
+        description='fields of the elements that no column takes; `"*"` for all',
+        examples=[["note"]],
+    )
+    columns: Mapping[str, Annotated[ColumnSource, BeforeValidator(_parse_column)]] = Field(
+        default_factory=dict,
+        description="which field of the elements feeds which column, as in `[load.columns]`; "
+        "an element that is no struct is called `element`",
+        examples=[{"sku": "product.sku"}],
+    )
+    children: Mapping[str, Child] = Field(
+        default_factory=dict,
+        description="lists in the elements, in the same way",
+        examples=[{"taxes": {"table": "line_taxes"}}],
+    )
+
+    @model_validator(mode="after")
+    def _what_goes_together(self) -> Self:
+        if self.through is not None and self.position is not None:
+            raise ValueError("position is not for elements that are shared through an association table")
+        if self.through is not None and self.children:
+            raise ValueError("elements that are shared through an association table have no children of their own")
+        return self
+
+
 class Load(_Model):
     """``[[load]]``: sources into one table."""
 
@@ -175,7 +240,7 @@ class Load(_Model):
     model: str | None = None
     create: bool = False
     key: Strings = ()
-    on_duplicate: Literal["skip", "update", "error"] = "skip"
+    on_duplicate: Literal["skip", "update", "replace", "error"] = "skip"
     record_duplicates: bool = False
     max_rejects: Annotated[RejectLimit | None, BeforeValidator(parse_limit)] = None
     max_record_bytes: Annotated[int, BeforeValidator(_parse_record_bytes)] = RECORD_BYTES
@@ -184,6 +249,11 @@ class Load(_Model):
     ignore_columns: Strings = ()
     csv: Csv = Csv()
     columns: Mapping[str, Annotated[ColumnSource, BeforeValidator(_parse_column)]] = Field(default_factory=dict)
+    children: Mapping[str, Child] = Field(
+        default_factory=dict,
+        description="columns of lists, whose elements are rows of other tables ([nested records](nested.md))",
+        examples=[{"lines": {"table": "order_lines", "position": "line_no"}}],
+    )
 
     @field_validator("source")
     @classmethod
@@ -201,12 +271,30 @@ class Load(_Model):
         return self
 
     @model_validator(mode="after")
+    def _whole_records_are_replaced(self) -> Self:
+        if self.children and self.on_duplicate == "update":
+            raise ValueError('with [load.children] on_duplicate = "replace" takes the place of "update"')
+        if not self.children and self.on_duplicate == "replace":
+            raise ValueError('on_duplicate = "replace" is for loads with [load.children]')
+        if self.model is None:
+            _require_tables(self.children)
+        return self
+
+    @model_validator(mode="after")
     def _what_is_not_there_yet(self) -> Self:
         if self.create:
             raise ValueError("create = true is not there yet: create the table first and leave create out")
         if self.on_duplicate == "update":
             raise ValueError('on_duplicate = "update" is not there yet: "skip" and "error" are')
         return self
+
+
+def _require_tables(children: Mapping[str, Child]) -> None:
+    """Raise ValueError for a child without a table."""
+    for name, child in children.items():
+        if not child.table:
+            raise ValueError(f'[load.children.{name}] needs a table, such as table = "order_lines"')
+        _require_tables(child.children)
 
 
 class Database(_Model):

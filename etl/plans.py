@@ -15,9 +15,9 @@ import pyarrow as pa
 from sqlalchemy import Connection
 
 from etl.config import Format, Job, Load, Method
-from etl.database import Target, find_targets, in_foreign_key_order
+from etl.database import Target, find_aggregates, in_foreign_key_order
 from etl.errors import ConfigError, SourceError
-from etl.mapping import Plan, plan_mapping
+from etl.mapping import Plan, plan_records
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
 from etl.writers import Choice, choose_writer
 
@@ -77,7 +77,7 @@ def planned(
 
     The transaction that the catalog was read in is over. Raises ConfigError, SourceError or TargetMismatch.
     """
-    targets = find_targets(connection, job, loads)
+    targets = find_aggregates(connection, job, loads)
     connection.rollback()
     return [
         _plan(load, targets[load.name], sources[load.name], method) for load in in_foreign_key_order(loads, targets)
@@ -87,14 +87,25 @@ def planned(
 def _plan(load: Load, target: Target, sources: Sequence[Source], method: Method | None) -> LoadPlan:
     planned_sources = tuple(_plan_source(load, target, source) for source in sources)
     given = set.intersection(*({column.name for column in source.mapping.columns} for source in planned_sources))
+    _require_replacing_key(load, target, given)
     return LoadPlan(load, target, choose_writer(target, method or load.method, given), planned_sources)
+
+
+def _require_replacing_key(load: Load, target: Target, given: set[str]) -> None:
+    lacking = [name for name in target.replaced_by if name not in given]
+    if lacking:
+        raise ConfigError(
+            f'Load {load.name}: on_duplicate = "replace" finds what is there by {", ".join(target.replaced_by)}, '
+            f"and no source column feeds {', '.join(lacking)}.",
+            "Map it under [load.columns], or name another unique constraint of the table by key.",
+        )
 
 
 def _plan_source(load: Load, target: Target, source: Source) -> SourcePlan:
     format_ = load.format or format_of(source.location if source.path != "-" else "standard input")
     schema = open_reader(source, load, format_).schema
     try:
-        return SourcePlan(source, format_, schema, plan_mapping(schema, target.columns, load))
+        return SourcePlan(source, format_, schema, plan_records(schema, target, load))
     except SourceError as error:
         hint = _delimiter_hint(schema.names) if format_ == "csv" else ""
         raise SourceError(f"{source.path}: {error.problem}", f"{hint}{error.remedy}") from error

@@ -1,5 +1,6 @@
 """The target database: engine and hooks, tables and their constraints, and the one map from driver errors to ours."""
 
+from etl.database.children import find_aggregates
 from etl.database.digest import RowsDigest, digest_rows
 from etl.database.engine import (
     answers,
@@ -13,11 +14,12 @@ from etl.database.engine import (
 )
 from etl.database.postgresql import CatalogEntry, Check, ParentKey, UniqueKey
 from etl.database.refusals import Fate, Fault, fault_of, reason_of, target_errors
-from etl.database.tables import ForeignKey, Target, find_targets, in_foreign_key_order
+from etl.database.tables import ChildTarget, ForeignKey, Target, find_targets, in_foreign_key_order
 
 __all__ = [
     "CatalogEntry",
     "Check",
+    "ChildTarget",
     "Fate",
     "Fault",
     "ForeignKey",
@@ -31,6 +33,7 @@ __all__ = [
     "database_engine",
     "digest_rows",
     "fault_of",
+    "find_aggregates",
     "find_targets",
     "in_foreign_key_order",
     "invalidated_when_lost",

@@ -74,15 +74,31 @@ class FromConstant:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildPlan:
+    """How the elements of a list become rows: ``path`` leads to the list, ``mapping`` is that of its elements.
+
+    With ``is_lenient`` an element that cannot be mapped costs itself alone, else its record.
+    """
+
+    name: str
+    table: str
+    path: SourcePath
+    mapping: Plan
+    is_lenient: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """How records become rows. ``columns`` are in the order of the target table."""
+    """How records become rows. ``columns`` are in the order of the target table; ``children`` are lists in them."""
 
     columns: tuple[FromSource | FromConstant, ...]
+    children: tuple[ChildPlan, ...] = ()
 
     @property
     def source_columns(self) -> tuple[str, ...]:
         """The source columns that are needed, each once."""
-        return tuple(dict.fromkeys(column.source for column in self.columns if isinstance(column, FromSource)))
+        own = [column.source for column in self.columns if isinstance(column, FromSource)]
+        return tuple(dict.fromkeys([*own, *(child.path.column for child in self.children)]))
 
     @property
     def schema(self) -> pa.Schema:
@@ -90,8 +106,8 @@ class Plan:
         return pa.schema([(column.name, column.type) for column in self.columns])
 
 
-def plan_mapping(source: pa.Schema, target: Sequence[Column], load: Load) -> Plan:
-    """Settle which source column or constant feeds each target column.
+def plan_mapping(source: pa.Schema, target: Sequence[Column], load: Load, lists: Collection[str] = ()) -> Plan:
+    """Settle which source column or constant feeds each target column. ``lists`` are source columns of children.
 
     An entry of ``[load.columns]`` decides for its target column, and may use a source column that others use
     too. A target column without an entry takes the source column of the same name (case-sensitive), unless an
@@ -103,7 +119,7 @@ def plan_mapping(source: pa.Schema, target: Sequence[Column], load: Load) -> Pla
     column, or has one that nothing takes and ``ignore_columns`` does not name. The first of these that
     applies is its class.
     """
-    draft = _Draft(source, target, load)
+    draft = _Draft(source, target, load, lists)
     matches = {**_match_entries(draft), **_match_names(draft)}
     feeds = [_feed(draft, column, matches[column.name]) for column in target if column.name in matches]
     _check_left_over(draft, matches.values())
@@ -118,6 +134,7 @@ class _Draft:
     source: pa.Schema
     target: Sequence[Column]
     load: Load
+    lists: Collection[str]
     faults: list[EtlError] = field(default_factory=list)
 
     @property
@@ -126,7 +143,7 @@ class _Draft:
 
     @property
     def used_by_entries(self) -> set[str]:
-        return {entry.source for entry in self.load.columns.values() if entry.source is not None}
+        return {entry.source for entry in self.load.columns.values() if entry.source is not None} | {*self.lists}
 
     def raise_faults(self) -> None:
         for kind in (ConfigError, TargetMismatch, SourceError):

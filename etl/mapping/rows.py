@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import types
 
+from etl.mapping.children import MappedChildren, map_children
 from etl.mapping.conversion import Converted, Refused
 from etl.mapping.documents import json_document
 from etl.mapping.plan import Plan
 from etl.mapping.typed import canonical_texts, is_document, plain_array
-from etl.records import Phase, RecordBatch, Reject, Rows
+from etl.records import Orphan, Phase, RecordBatch, Reject, Rows
 
 
 def map_records(records: RecordBatch, plan: Plan) -> Rows:
@@ -26,21 +28,38 @@ def map_records(records: RecordBatch, plan: Plan) -> Rows:
     table. NULL is mapped to NULL for every type: whether a column may be NULL is for the database to say.
     """
     converted = [column.convert(records.columns) for column in plan.columns]
+    children = [map_children(records.columns, child) for child in plan.children]
     columns = pa.RecordBatch.from_arrays([column.values for column in converted], schema=plan.schema)
-    refused = _first_refusals(plan, converted)
+    for child, mapped in zip(plan.children, children, strict=True):
+        columns = columns.append_column(child.name, mapped.lists)
+    refused = _first_refusals(plan, converted, children)
+    orphans = [orphan for mapped in children for orphan in mapped.orphans]
     if not refused:
-        return Rows(columns, np.arange(columns.num_rows, dtype=np.int64), ())
+        return Rows(columns, np.arange(columns.num_rows, dtype=np.int64), (), tuple(orphans))
     good = np.ones(columns.num_rows, dtype=bool)
     good[list(refused)] = False
-    return Rows(columns.filter(pa.array(good)), np.flatnonzero(good), _rejects(records, refused))
+    return Rows(
+        columns.filter(pa.array(good)), np.flatnonzero(good), _rejects(records, refused), _kept_orphans(orphans, good)
+    )
 
 
-def _first_refusals(plan: Plan, converted: Sequence[Converted]) -> dict[int, tuple[str, Refused]]:
+def _first_refusals(
+    plan: Plan, converted: Sequence[Converted], children: Sequence[MappedChildren]
+) -> dict[int, tuple[str, Refused]]:
     refused: dict[int, tuple[str, Refused]] = {}
     for column, cells in zip(plan.columns, converted, strict=True):
         for index, why in cells.refused.items():
             refused.setdefault(index, (column.name, why))
+    for mapped in children:
+        for index, told in mapped.refused.items():
+            refused.setdefault(index, told)
     return refused
+
+
+def _kept_orphans(orphans: Sequence[Orphan], good: NDArray[np.bool_]) -> tuple[Orphan, ...]:
+    """Those of records that are rows, by the places of these."""
+    places = np.cumsum(good) - 1
+    return tuple(replace(orphan, index=int(places[orphan.index])) for orphan in orphans if good[orphan.index])
 
 
 def _rejects(records: RecordBatch, refused: dict[int, tuple[str, Refused]]) -> tuple[Reject, ...]:
@@ -77,6 +96,8 @@ def source_documents(columns: pa.RecordBatch, indices: Sequence[int] | NDArray[n
     ]
     return pc.binary_join_element_wise("{", pc.binary_join_element_wise(*members, ", "), "}", "")
 
+
+MOST_SHOWN = 65_536  # characters of a nested value in a reject
 
 _NEEDS_NO_ESCAPE = r"\A[ !#-\[\]-~]*\z"
 
@@ -118,5 +139,8 @@ def _shown(cell: bytes) -> str:
 
 
 def _shown_document(cell: Any) -> str:
+    """As long as the text of a record that could not be read: a list may hold most of its record."""
     text = json_document(cell)
-    return f"({cell.type})" if isinstance(text, Refused) else text
+    if isinstance(text, Refused):
+        return f"({cell.type})"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"

@@ -14,6 +14,7 @@ from etl.database import CatalogEntry, Target
 from etl.errors import ConfigError
 from etl.records import Encoded, Outcome
 from etl.writers.bulk import HalvingBulkWriter, SqliteBulkWriter
+from etl.writers.graph import GraphWriter
 from etl.writers.row import CoreRowWriter, RowWriter
 
 __all__ = ["Choice", "Writer", "choose_writer"]
@@ -51,6 +52,8 @@ def choose_writer(target: Target, method: Method, given: Collection[str] | None 
     ``given`` are the columns that every source gives (None: all), for the reason. Where the method that is asked for
     would not be exact another one is taken, and the reason says so. Raises ConfigError for COPY into SQLite.
     """
+    if target.children:
+        return Choice(GraphWriter(target), _why_graphs(target))
     if method == "row":
         return Choice(_row_writer(target), "the method is given")
     if target.is_users_model:
@@ -66,6 +69,10 @@ def choose_writer(target: Target, method: Method, given: Collection[str] | None 
         reason = f"a piece that fails is settled by halves: triggers ({', '.join(target.triggers)})"
         return Choice(_bulk_writer(target), reason)
     return Choice(_bulk_writer(target), "many rows under one savepoint, settled when one is refused")
+
+
+def _why_graphs(target: Target) -> str:
+    return f"a record and its children ({', '.join(child.name for child in target.children)}) share one savepoint"
 
 
 def _copy_choice(target: Target, catalog: CatalogEntry, given: Collection[str] | None) -> Choice:
