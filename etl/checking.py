@@ -129,15 +129,14 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
 
 def _children(target: Target, mapping: Plan, above: str = "") -> Iterator[str]:
     """A sentence for each list: where its elements go, and what feeds which column."""
-    for child, planned in zip(target.children, mapping.children, strict=True):
-        name = f"{above}{child.name}"
+    for child, plan in zip(target.children, mapping.children, strict=True):
         fed = [f"{column} from the record" for column in child.link]
         fed += [f"{child.position} from the place in the list"] if child.position else []
-        fed += [f"{column.name} {_feed_words(column)}" for column in planned.mapping.columns]
-        shared = f" through {child.through}" if child.through else ""
+        fed += [f"{column.name} {_feed_words(column)}" for column in plan.mapping.columns]
+        where = f"{child.target.name} through {child.through}" if child.through else child.target.name
         cost = "itself" if child.is_lenient else "its record"
-        yield f'{name}: "{planned.path.name}" into {child.target.name}{shared}: {", ".join(fed)}; a bad one costs {cost}'
-        yield from _children(child.target, planned.mapping, f"{name}.")
+        yield f'{above}{child.name}: "{plan.path.name}" into {where}: {", ".join(fed)}; a bad one costs {cost}'
+        yield from _children(child.target, plan.mapping, f"{above}{child.name}.")
 
 
 def _feed_words(column: FromSource | FromConstant) -> str:

@@ -34,7 +34,9 @@ def database_engine(database: Database, *, read_only: bool = False) -> Engine:
     url = database.sqlalchemy_url
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, read_only=read_only)
-    options: dict[str, Any] = {}
+    # Off: it casts each value to the type of its column, which is left to the server here (NullType), and a cast to
+    # bit(3) or varchar(3) cuts in silence what an INSERT refuses.
+    options: dict[str, Any] = {"use_insertmanyvalues": False}
     if database.isolation_level is not None:
         options["isolation_level"] = database.isolation_level
     engine = create_engine(url, connect_args=_postgresql_arguments(url), hide_parameters=True, **options)

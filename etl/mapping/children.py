@@ -59,10 +59,9 @@ def _planned(
     children: Mapping[str, Child],
     load: Load | _ChildLoad,
 ) -> Plan:
-    lists = [child.source or name for name, child in children.items()]
-    plan = plan_mapping(source, columns, load, lists)
-    planned = (_plan_child(source, target, children[target.name], load.name) for target in targets)
-    return replace(plan, children=tuple(planned))
+    planned = tuple(_plan_child(source, target, children[target.name], load.name) for target in targets)
+    plan = plan_mapping(source, columns, load, [child.path.name for child in planned])
+    return replace(plan, children=planned)
 
 
 def _plan_child(source: pa.Schema, target: ChildTarget, child: Child, load: str) -> ChildPlan:

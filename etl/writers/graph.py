@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.exc import DataError, IntegrityError, StatementError
+from sqlalchemy.exc import DataError, IntegrityError, SAWarning, StatementError
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.collections import collection_adapter
 
@@ -85,6 +86,11 @@ class GraphWriter:
 
     def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
         """Insert the graphs in order; a refused one is rolled back to its savepoint. Nothing is committed."""
+        with warnings.catch_warnings():  # of two objects with one key, which the database refuses a moment later
+            warnings.filterwarnings("ignore", "New instance .* conflicts with persistent", SAWarning)
+            return self._write_all(session, rows)
+
+    def _write_all(self, session: Session, rows: pa.RecordBatch) -> Outcome:
         refused = null_key_refusals(rows, self.target)
         done, updated, orphans = _Trial(), 0, []
         for index, node in enumerate(nodes_of(rows, self.target)):
