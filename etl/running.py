@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,9 +18,11 @@ from sqlalchemy.orm import Session
 from etl.accounting import check_reject_limit, counts_of, reasons_committed, reasons_of, rejects_as_rows, rejects_of
 from etl.config import Job, Load, Method, RejectLimit
 from etl.database import (
+    Sessions,
     commit_unwaited,
     invalidated_when_lost,
     is_lost,
+    session_factory,
     target_errors,
 )
 from etl.errors import (
@@ -112,6 +114,7 @@ class Preparation:
     lock: JobLock
     plans: Sequence[LoadPlan]
     fingerprints: Fingerprints
+    sessions: Callable[[Connection], Sessions] = session_factory
 
 
 @dataclass

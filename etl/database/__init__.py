@@ -14,19 +14,25 @@ from etl.database.engine import (
 )
 from etl.database.postgresql import CatalogEntry, Check, ParentKey, UniqueKey
 from etl.database.refusals import Fate, Fault, fault_of, reason_of, target_errors
+from etl.database.sessions import Access, CallersSessions, OwnAccess, Sessions, access_by
 from etl.database.tables import ChildTarget, ForeignKey, Target, find_targets, in_foreign_key_order
 
 __all__ = [
+    "Access",
+    "CallersSessions",
     "CatalogEntry",
     "Check",
     "ChildTarget",
     "Fate",
     "Fault",
     "ForeignKey",
+    "OwnAccess",
     "ParentKey",
     "RowsDigest",
+    "Sessions",
     "Target",
     "UniqueKey",
+    "access_by",
     "answers",
     "commit_unwaited",
     "connected",
