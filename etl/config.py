@@ -583,7 +583,18 @@ def _load_place(path: list[str], table: str, subtable: str) -> _Place:
         return _Place(subtable.format("csv"), ".".join(path[1:2]), Csv)
     if path[:1] == ["columns"]:
         return _Place(subtable.format("columns"), ".".join(path[1:3]), ColumnSource)
+    if path[:1] == ["children"] and path[1:]:
+        return _child_place(path, subtable)
     return _Place(table, ".".join(path[:1]), Load)
+
+
+def _child_place(path: list[str], subtable: str) -> _Place:
+    above: list[str] = []
+    while path[:1] == ["children"] and path[1:]:
+        above, path = [*above, *path[:2]], path[2:]
+    if path[:1] == ["columns"]:
+        return _Place(subtable.format(".".join([*above, "columns"])), ".".join(path[1:3]), ColumnSource)
+    return _Place(subtable.format(".".join(above)), ".".join(path[:1]), Child)
 
 
 def _has(table: object, path: list[str]) -> bool:
