@@ -14,6 +14,7 @@ from etl.comparing import REFERENCE, Comparison, comparison_as_dict, comparison_
 from etl.config import Database, Job
 from etl.database import Target, connected, declared_type, session_factory, why_not_make
 from etl.ledger import ledger_version
+from etl.mapping import Plan
 from etl.plans import LoadPlan, chosen_loads, found_sources, missing_file, planned
 from etl.preview import Preview, preview_as_dict, preview_lines, preview_of
 from etl.records import Column, ColumnType
@@ -48,6 +49,7 @@ class LoadReport:
     preview: Preview | None = None  # of its first source
     filter: tuple[str, ...] = ()  # what a record has to meet to be loaded
     transform: str | None = None
+    children: tuple[str, ...] = ()
     comparison: Comparison | None = None  # of its method with `row`, where that was asked for and can differ
 
 
@@ -135,6 +137,7 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
         preview=_preview(plan),
         filter=_filter_words(plan),
         transform=plan.load.transform,
+        children=tuple(_children(plan)),
     )
 
 
@@ -148,6 +151,23 @@ def _made_columns(connection: Connection, plan: LoadPlan) -> Iterator[ColumnRepo
     """With the types that the database will be told."""
     for column in plan.making.columns if plan.making is not None else ():
         yield ColumnReport(column.name, declared_type(column.type, connection.dialect), None)
+
+
+def _children(plan: LoadPlan) -> Iterator[str]:
+    """A sentence for each list: where its elements go, and what feeds which column."""
+    for source in [source for source in plan.sources if source.has_columns][:1]:
+        yield from _lists(plan.target, source.mapping)
+
+
+def _lists(target: Target, mapping: Plan, above: str = "") -> Iterator[str]:
+    for child, plan in zip(target.children, mapping.children, strict=True):
+        fed = [f"{column} from the record" for column in child.link]
+        fed += [f"{child.position} from the place in the list"] if child.position else []
+        fed += [f"{feed.name} from {feed.words}" for feed in plan.mapping.columns]
+        where = f"{child.target.name} through {child.through}" if child.through else child.target.name
+        cost = "itself" if child.is_lenient else "its record"
+        yield f'{above}{child.name}: "{plan.path.name}" into {where}: {", ".join(fed)}; a bad one costs {cost}'
+        yield from _lists(child.target, plan.mapping, f"{above}{child.name}.")
 
 
 def _fed_by(plan: LoadPlan, column: Column) -> str | None:
@@ -196,6 +216,11 @@ def _problems(connection: Connection, plan: LoadPlan) -> Iterator[str]:
         yield obstacle
     if making is not None and making.existing is None:
         return
+    for member in target.members:
+        yield from _not_allowed(connection, member)
+
+
+def _not_allowed(connection: Connection, target: Target) -> Iterator[str]:
     may = sa.text("SELECT has_any_column_privilege(CAST(:oid AS oid), 'INSERT')")  # of the whole table, too
     if target.catalog is not None and not connection.scalar(may, {"oid": target.catalog.oid}):
         role = connection.scalar(sa.text("SELECT current_user"))
@@ -245,6 +270,8 @@ def _load_lines(load: LoadReport, width: int) -> Iterator[str]:
         yield f"  {'' if number else 'constraints':<11} {constraint}"
     for number, line in enumerate(preview_lines(load.preview, width - 14) if load.preview is not None else ()):
         yield f"  {'' if number else 'reads':<11} {line}"
+    for number, child in enumerate(load.children):
+        yield f"  {'' if number else 'children':<11} {child}"
     yield from (f"  warning     {warning}" for warning in load.warnings)
     yield from (f"  problem     {problem}" for problem in load.problems)
 
@@ -299,6 +326,7 @@ def _load_as_dict(load: LoadReport) -> dict[str, object]:
         "columns": [{"name": column.name, "type": column.type, "source": column.source} for column in load.columns],
         "constraints": list(load.constraints),
         "preview": None if load.preview is None else preview_as_dict(load.preview),
+        **({"children": list(load.children)} if load.children else {}),
         "warnings": list(load.warnings),
         "problems": list(load.problems),
         "makes": load.makes,
