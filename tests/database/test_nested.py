@@ -68,6 +68,13 @@ def shop_url(database_url: str) -> str:
     return database_url
 
 
+@pytest.fixture
+def sqlite_shop_url(sqlite_url: str) -> str:
+    """For what the database has no part in."""
+    run_sql(sqlite_url, *TABLES)
+    return sqlite_url
+
+
 def lines_of(url: str) -> list[tuple[Any, ...]]:
     return fetch(url, "SELECT order_id, line_no, sku, quantity FROM order_lines ORDER BY 1, 2")
 
@@ -113,24 +120,24 @@ def test_a_bad_child_refuses_its_whole_record_and_is_named_with_its_table_and_pl
     assert null["message"].startswith("lines[1] (order_lines): ")
 
 
-def test_a_child_that_cannot_be_mapped_refuses_its_record(shop_url, tmp_path):
+def test_a_child_that_cannot_be_mapped_refuses_its_record(sqlite_shop_url, tmp_path):
     rows = [order(1, ("a", 1), ("too long", 1)), order(2, ("a", 1))]
 
-    result = load_orders(tmp_path, shop_url, rows)
+    result = load_orders(tmp_path, sqlite_shop_url, rows)
 
-    assert numbers(shop_url) == [2]
+    assert numbers(sqlite_shop_url) == [2]
     assert result.counts.rejected == 1
-    (reject,) = rejects(shop_url)
+    (reject,) = rejects(sqlite_shop_url)
     assert (reject["record"], reject["phase"], reject["reason"]) == (1, "map", "too_long")
     assert reject["column_name"] == "lines.sku"
     assert reject["message"].startswith("lines[2] (order_lines): ")
 
 
-def test_a_child_that_is_null_is_no_row(shop_url, tmp_path):
-    result = load_orders(tmp_path, shop_url, [order(1) | {"lines": [None]}])
+def test_a_child_that_is_null_is_no_row(sqlite_shop_url, tmp_path):
+    result = load_orders(tmp_path, sqlite_shop_url, [order(1) | {"lines": [None]}])
 
-    assert (result.counts.rejected, numbers(shop_url)) == (1, [])
-    assert (rejects(shop_url)[0]["reason"], rejects(shop_url)[0]["column_name"]) == ("not_null", "lines")
+    assert (result.counts.rejected, numbers(sqlite_shop_url)) == (1, [])
+    assert (rejects(sqlite_shop_url)[0]["reason"], rejects(sqlite_shop_url)[0]["column_name"]) == ("not_null", "lines")
 
 
 def test_a_record_that_is_there_is_a_duplicate_and_its_children_stay_as_they_are(shop_url, tmp_path):
@@ -197,16 +204,18 @@ def test_with_lenient_children_only_the_bad_ones_are_left_out_and_listed(shop_ur
     assert found[1, "child", "too_long"]["column_name"] == "lines.sku"
 
 
-def test_children_that_are_left_out_alone_end_with_exit_code_3(shop_url, tmp_path):
-    result = load_orders(tmp_path, shop_url, [order(1, ("b", 0))], LINES | {"orphans": "reject"})
+def test_children_that_are_left_out_alone_end_with_exit_code_3(sqlite_shop_url, tmp_path):
+    result = load_orders(tmp_path, sqlite_shop_url, [order(1, ("b", 0))], LINES | {"orphans": "reject"})
 
     assert (result.exit_code, result.counts.rejected, result.counts.written) == (3, 0, 1)
 
 
-def test_what_was_left_out_of_a_record_that_is_refused_is_not_listed(shop_url, tmp_path):
-    result = load_orders(tmp_path, shop_url, [order(1, ("too long", 1), name=None)], LINES | {"orphans": "reject"})
+def test_what_was_left_out_of_a_record_that_is_refused_is_not_listed(sqlite_shop_url, tmp_path):
+    result = load_orders(
+        tmp_path, sqlite_shop_url, [order(1, ("too long", 1), name=None)], LINES | {"orphans": "reject"}
+    )
 
-    assert [each["phase"] for each in rejects(shop_url)] == ["write"]
+    assert [each["phase"] for each in rejects(sqlite_shop_url)] == ["write"]
     assert result.loads[0].children == {"lines": ChildCounts(read=1, skipped=1)}
 
 
@@ -422,6 +431,22 @@ def test_a_run_that_is_killed_goes_on_without_lost_or_doubled_children(shop_url,
     assert len(rejects(shop_url)) == 1
 
 
+def test_a_ledger_without_counts_of_children_can_be_read_and_is_brought_up_to_date(sqlite_shop_url, tmp_path):
+    load_orders(tmp_path, sqlite_shop_url, [order(1)])
+    run_sql(
+        sqlite_shop_url,
+        "ALTER TABLE etl_file DROP COLUMN child_counts",
+        "UPDATE etl_version SET version_num = '0001'",
+    )
+
+    ended = call("history", tmp_path / "job.toml", "--json")
+    assert [run["written"] for run in ended.result["runs"]] == [1]
+
+    result = load_orders(tmp_path, sqlite_shop_url, [order(2, ("a", 1))])
+    assert result.loads[0].children == {"lines": ChildCounts(read=1, written=1)}
+    assert fetch(sqlite_shop_url, "SELECT version_num FROM etl_version") == [("0002",)]
+
+
 # What cannot work is told before anything is written
 
 
@@ -434,15 +459,15 @@ def test_a_child_table_without_a_foreign_key_to_its_parent_is_told(database_url,
     assert "REFERENCES orders (order_id)" in str(caught.value)
 
 
-def test_a_child_table_without_a_primary_key_is_told(database_url, tmp_path):
+def test_a_child_table_without_a_primary_key_is_told(sqlite_url, tmp_path):
     run_sql(
-        database_url,
+        sqlite_url,
         TABLES[0],
         "CREATE TABLE order_lines (order_id integer REFERENCES orders, line_no integer, sku text, quantity int)",
     )
 
     with pytest.raises(TargetMismatch, match="children lines: order_lines has no primary key"):
-        load_orders(tmp_path, database_url, [order(1)])
+        load_orders(tmp_path, sqlite_url, [order(1)])
 
 
 @pytest.mark.parametrize(
@@ -469,25 +494,25 @@ def test_what_cannot_work_is_told_in_a_sentence(sqlite_url, tmp_path, lines, mor
         load_orders(tmp_path, sqlite_url, [order(1)], lines, **more)
 
 
-def test_two_foreign_keys_to_the_parent_are_told_apart_by_their_columns(database_url, tmp_path):
+def test_two_foreign_keys_to_the_parent_are_told_apart_by_their_columns(sqlite_url, tmp_path):
     run_sql(
-        database_url,
+        sqlite_url,
         TABLES[0],
         "CREATE TABLE order_lines (line_no integer, order_id integer REFERENCES orders, former integer REFERENCES"
         " orders, sku text, quantity int, PRIMARY KEY (order_id, line_no))",
     )
     with pytest.raises(ConfigError, match=r"\(order_id\) and \(former\)|\(former\) and \(order_id\)"):
-        load_orders(tmp_path, database_url, [order(1, ("a", 1))])
+        load_orders(tmp_path, sqlite_url, [order(1, ("a", 1))])
 
-    load_orders(tmp_path, database_url, [order(1, ("a", 1))], LINES | {"key": "order_id"})
+    load_orders(tmp_path, sqlite_url, [order(1, ("a", 1))], LINES | {"key": "order_id"})
 
-    assert lines_of(database_url) == [(1, 1, "a", 1)]
+    assert lines_of(sqlite_url) == [(1, 1, "a", 1)]
 
 
-def test_check_says_where_each_list_goes(shop_url, tmp_path):
+def test_check_says_where_each_list_goes(sqlite_shop_url, tmp_path):
     write(tmp_path / "orders.parquet", [order(1)])
     load = {"source": "orders.parquet", "table": "orders", "columns": COLUMNS, "children": {"lines": LINES}}
-    ended = call("check", write_job(tmp_path, shop_url, load))
+    ended = call("check", write_job(tmp_path, sqlite_shop_url, load))
 
     assert ended.exit_code == 0
     assert "method      row: a record and its children (lines) share one savepoint" in ended.output

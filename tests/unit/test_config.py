@@ -877,11 +877,11 @@ def test_a_bad_url_on_the_command_line_is_not_shown():
 
 
 CHILDREN = [
-    ('tabel = "x"', '[load.children.lines] of load 1, tabel: unknown key; did you mean "table"?'),
+    ('tables = "x"', '[load.children.lines] of load 1, tables: unknown key; did you mean "table"?'),
     ('orphans = "no"', '[load.children.lines] of load 1, orphans: "no" is not allowed; allowed: "refuse" or "reject".'),
     (
-        "columns = { a = { vlue = 1 } }",
-        '[load.children.lines.columns] of load 1, a.vlue: unknown key; did you mean "value"?',
+        "columns = { a = { formatt = 1 } }",
+        '[load.children.lines.columns] of load 1, a.formatt: unknown key; did you mean "format"?',
     ),
     (
         'children = { taxes = { table = "t", position = 1 } }',
