@@ -135,8 +135,7 @@ CASES = {
     ),
     "a UTF-16 file": Case(
         1,
-        "The header of items.csv, line 1, has bytes that are no text. "
-        "Set `encoding` in [load.csv] to the encoding of the file.",
+        'items.csv begins with the mark of UTF-16. Set `encoding = "utf-16"` in [load.csv].',
         files={"items.csv": items_csv(GOOD).encode("utf-16")},
     ),
     "header with a stray quote": Case(
