@@ -253,10 +253,10 @@ def _load_as_dict(load: LoadReport) -> dict[str, object]:
         "reason": load.reason,
         "sources": list(load.sources),
         "bytes": load.size,
-        "filter": list(load.filter),
-        "transform": load.transform,
         "columns": [{"name": column.name, "type": column.type, "source": column.source} for column in load.columns],
         "constraints": list(load.constraints),
         "warnings": list(load.warnings),
         "problems": list(load.problems),
+        "filter": list(load.filter),
+        "transform": load.transform,
     }
