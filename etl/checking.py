@@ -294,8 +294,6 @@ def _load_as_dict(load: LoadReport) -> dict[str, object]:
         "reason": load.reason,
         "sources": list(load.sources),
         "bytes": load.size,
-        "filter": list(load.filter),
-        "transform": load.transform,
         "columns": [{"name": column.name, "type": column.type, "source": column.source} for column in load.columns],
         "constraints": list(load.constraints),
         "preview": None if load.preview is None else preview_as_dict(load.preview),
@@ -303,4 +301,6 @@ def _load_as_dict(load: LoadReport) -> dict[str, object]:
         "problems": list(load.problems),
         "makes": load.makes,
         "made_columns": [{"name": column.name, "type": column.type} for column in load.made_columns],
+        "filter": list(load.filter),
+        "transform": load.transform,
     }

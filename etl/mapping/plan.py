@@ -186,8 +186,9 @@ def _source_fault(entry: ColumnSource, draft: _Draft) -> EtlError | None:
     missing = [name for name in entry.source_columns if name not in names]
     if not missing or (entry.source is not None and entry.default is not None):
         return None
+    where = "the source" if draft.facts.transform is None else "what the transform returns"
     return SourceError(
-        f'missing column "{missing[0]}"{_close(missing[0], names)}; the source has {_quoted(names)}',
+        f'missing column "{missing[0]}"{_close(missing[0], names)}; {where} has {_quoted(names)}',
         "Correct the names under [load.columns] or the source's header.",
     )
 

@@ -103,7 +103,7 @@ def verdicts(plan: Plan, records: list[dict[str, Any]], size: int) -> list[objec
     return found
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(records=st.lists(RECORDS, min_size=1, max_size=12), size=st.integers(1, 12))
 def test_each_record_has_its_verdict_however_the_source_is_cut(records: list[dict[str, Any]], size: int) -> None:
     schema = pa.schema([(name, pa.string()) for name in ("id", "day", "total", "pieces", "name")])
