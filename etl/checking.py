@@ -43,6 +43,7 @@ class LoadReport:
     warnings: tuple[str, ...]
     problems: tuple[str, ...]
     comparison: Comparison | None = None  # of its method with `row`, where that was asked for and can differ
+    duplicates: str | None = None  # which rows are, and what becomes of them, where the config says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,21 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
         ),
         constraints=tuple(_constraints(target)),
         warnings=tuple(_warnings(plan)),
-        problems=tuple(_problems(connection, target)),
+        problems=tuple(_problems(connection, plan)),
+        duplicates=_duplicate_words(plan),
     )
+
+
+def _duplicate_words(plan: LoadPlan) -> str | None:
+    duplicates = plan.duplicates
+    if duplicates.key is None:
+        return None
+    key = f"by {', '.join(duplicates.key.columns)} ({duplicates.key.name})"
+    if not duplicates.is_updating:
+        return f"{key}: {plan.load.on_duplicate}"
+    given = [feed.name for source in plan.sources[:1] for feed in source.mapping.columns]
+    newer = f", where {duplicates.newer_by} is newer" if duplicates.newer_by else ""
+    return f"{key}: update {', '.join(duplicates.changed(given)) or 'nothing'}{newer}"
 
 
 def _fed_by(plan: LoadPlan, column: Column) -> str | None:
@@ -163,11 +177,17 @@ def _warnings(plan: LoadPlan) -> Iterator[str]:
             yield f"{column.name} is NOT NULL, has no default, and no source column feeds it: every row will be refused"
 
 
-def _problems(connection: Connection, target: Target) -> Iterator[str]:
-    may = sa.text("SELECT has_any_column_privilege(CAST(:oid AS oid), 'INSERT')")  # of the whole table, too
-    if target.catalog is not None and not connection.scalar(may, {"oid": target.catalog.oid}):
-        role = connection.scalar(sa.text("SELECT current_user"))
-        yield f"the role {role} may not INSERT into {target.name}: GRANT INSERT ON {target.name} TO it"
+def _problems(connection: Connection, plan: LoadPlan) -> Iterator[str]:
+    target = plan.target
+    may = sa.text("SELECT has_any_column_privilege(CAST(:oid AS oid), :right)")  # of the whole table, too
+    wanted = {"INSERT": "INSERT into"}
+    if plan.duplicates.is_updating:
+        wanted |= {"UPDATE": "UPDATE", "SELECT": "SELECT from"}
+    for right, words in wanted.items():
+        if target.catalog is not None and not connection.scalar(may, {"oid": target.catalog.oid, "right": right}):
+            role = connection.scalar(sa.text("SELECT current_user"))
+            what = f"{words} {target.name}"
+            yield f"the role {role} may not {what}: GRANT {right} ON {target.name} TO it"
 
 
 def report_as_text(report: CheckReport) -> str:
@@ -204,6 +224,8 @@ def _load_lines(load: LoadReport) -> Iterator[str]:
         label = "" if number else "columns"
         fed = f"from {column.source}" if column.source is not None else "keeps its default"
         yield f"  {label:<10}  {column.name:<{width}}  {column.type:<{kinds}}  {fed}"
+    if load.duplicates:
+        yield f"  duplicates  {load.duplicates}"
     for number, constraint in enumerate(load.constraints):
         yield f"  {'' if number else 'constraints':<11} {constraint}"
     yield from (f"  warning     {warning}" for warning in load.warnings)
