@@ -49,6 +49,7 @@ class LoadReport:
     filter: tuple[str, ...] = ()  # what a record has to meet to be loaded
     transform: str | None = None
     comparison: Comparison | None = None  # of its method with `row`, where that was asked for and can differ
+    duplicates: str | None = None  # which rows are, and what becomes of them, where the config says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,7 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
         preview=_preview(plan),
         filter=_filter_words(plan),
         transform=plan.load.transform,
+        duplicates=_duplicate_words(plan),
     )
 
 
@@ -148,6 +150,18 @@ def _made_columns(connection: Connection, plan: LoadPlan) -> Iterator[ColumnRepo
     """With the types that the database will be told."""
     for column in plan.making.columns if plan.making is not None else ():
         yield ColumnReport(column.name, declared_type(column.type, connection.dialect), None)
+
+
+def _duplicate_words(plan: LoadPlan) -> str | None:
+    duplicates = plan.duplicates
+    if duplicates.key is None:
+        return None
+    key = f"by {', '.join(duplicates.key.columns)} ({duplicates.key.name})"
+    if not duplicates.is_updating:
+        return f"{key}: {plan.load.on_duplicate}"
+    given = list(plan.feeds)
+    newer = f", where {duplicates.newer_by} is newer" if duplicates.newer_by else ""
+    return f"{key}: update {', '.join(duplicates.changed(given)) or 'nothing'}{newer}"
 
 
 def _fed_by(plan: LoadPlan, column: Column) -> str | None:
@@ -196,10 +210,15 @@ def _problems(connection: Connection, plan: LoadPlan) -> Iterator[str]:
         yield obstacle
     if making is not None and making.existing is None:
         return
-    may = sa.text("SELECT has_any_column_privilege(CAST(:oid AS oid), 'INSERT')")  # of the whole table, too
-    if target.catalog is not None and not connection.scalar(may, {"oid": target.catalog.oid}):
-        role = connection.scalar(sa.text("SELECT current_user"))
-        yield f"the role {role} may not INSERT into {target.name}: GRANT INSERT ON {target.name} TO it"
+    may = sa.text("SELECT has_any_column_privilege(CAST(:oid AS oid), :right)")  # of the whole table, too
+    wanted = {"INSERT": "INSERT into"}
+    if plan.duplicates.is_updating:
+        wanted |= {"UPDATE": "UPDATE", "SELECT": "SELECT from"}
+    for right, words in wanted.items():
+        if target.catalog is not None and not connection.scalar(may, {"oid": target.catalog.oid, "right": right}):
+            role = connection.scalar(sa.text("SELECT current_user"))
+            what = f"{words} {target.name}"
+            yield f"the role {role} may not {what}: GRANT {right} ON {target.name} TO it"
 
 
 def report_as_text(report: CheckReport, width: int = 100) -> str:
@@ -241,6 +260,8 @@ def _load_lines(load: LoadReport, width: int) -> Iterator[str]:
         label = "" if number else "columns"
         fed = f"from {column.source}" if column.source is not None else "keeps its default"
         yield f"  {label:<10}  {column.name:<{names}}  {column.type:<{kinds}}  {fed}"
+    if load.duplicates:
+        yield f"  duplicates  {load.duplicates}"
     for number, constraint in enumerate(load.constraints):
         yield f"  {'' if number else 'constraints':<11} {constraint}"
     for number, line in enumerate(preview_lines(load.preview, width - 14) if load.preview is not None else ()):

@@ -109,5 +109,5 @@ def test_each_record_has_its_verdict_however_the_source_is_cut(records: list[dic
     schema = pa.schema([(name, pa.string()) for name in ("id", "day", "total", "pieces", "name")])
     entries = {name: ColumnSource.model_validate(entry) for name, entry in COLUMNS.items()}
     load = CutLoad(entries, tuple(map(Condition.model_validate, FILTER)))
-    plan = plan_mapping(schema, TABLE, load, SourceFacts("a.csv", ("",), clean, "m:clean"))
+    plan = plan_mapping(schema, TABLE, load, SourceFacts("a.csv", ("",), transform=clean, transform_name="m:clean"))
     assert verdicts(plan, records, size) == [expected(record, number) for number, record in enumerate(records, start=1)]
