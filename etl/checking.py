@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -51,6 +51,7 @@ class LoadReport:
     transform: str | None = None
     children: tuple[str, ...] = ()
     comparison: Comparison | None = None  # of its method with `row`, where that was asked for and can differ
+    duplicates: str | None = None  # which rows are, and what becomes of them, where the config says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,7 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
         filter=_filter_words(plan),
         transform=plan.load.transform,
         children=tuple(_children(plan)),
+        duplicates=_duplicate_words(plan),
     )
 
 
@@ -151,6 +153,18 @@ def _made_columns(connection: Connection, plan: LoadPlan) -> Iterator[ColumnRepo
     """With the types that the database will be told."""
     for column in plan.making.columns if plan.making is not None else ():
         yield ColumnReport(column.name, declared_type(column.type, connection.dialect), None)
+
+
+def _duplicate_words(plan: LoadPlan) -> str | None:
+    duplicates = plan.duplicates
+    if duplicates.key is None:
+        return None
+    key = f"by {', '.join(duplicates.key.columns)} ({duplicates.key.name})"
+    if not duplicates.is_updating:
+        return f"{key}: {plan.load.on_duplicate}"
+    given = list(plan.feeds)
+    newer = f", where {duplicates.newer_by} is newer" if duplicates.newer_by else ""
+    return f"{key}: update {', '.join(duplicates.changed(given)) or 'nothing'}{newer}"
 
 
 def _children(plan: LoadPlan) -> Iterator[str]:
@@ -217,14 +231,32 @@ def _problems(connection: Connection, plan: LoadPlan) -> Iterator[str]:
     if making is not None and making.existing is None:
         return
     for member in target.members:
-        yield from _not_allowed(connection, member)
+        yield from _not_allowed(connection, member, _rights(plan) if member is target else {"INSERT": "INSERT into"})
 
 
-def _not_allowed(connection: Connection, target: Target) -> Iterator[str]:
-    may = sa.text("SELECT has_any_column_privilege(CAST(:oid AS oid), 'INSERT')")  # of the whole table, too
-    if target.catalog is not None and not connection.scalar(may, {"oid": target.catalog.oid}):
-        role = connection.scalar(sa.text("SELECT current_user"))
-        yield f"the role {role} may not INSERT into {target.name}: GRANT INSERT ON {target.name} TO it"
+def _rights(plan: LoadPlan) -> dict[str, str]:
+    """What the role has to be allowed on the table, and the words for it."""
+    rights = {"INSERT": "INSERT into"}
+    if plan.duplicates.is_updating:
+        rights |= {"UPDATE": "UPDATE", "SELECT": "SELECT from"}
+    if plan.duplicates.is_replacing:
+        rights |= {"DELETE": "DELETE from", "SELECT": "SELECT from"}
+    return rights
+
+
+def _not_allowed(connection: Connection, target: Target, rights: Mapping[str, str]) -> Iterator[str]:
+    for right, words in rights.items():
+        if target.catalog is not None and not _may(connection, target.catalog.oid, right):
+            role = connection.scalar(sa.text("SELECT current_user"))
+            what = f"{words} {target.name}"
+            yield f"the role {role} may not {what}: GRANT {right} ON {target.name} TO it"
+
+
+def _may(connection: Connection, table: int, right: str) -> bool:
+    """Of the whole table, or of some of its columns, which there are no rights to delete."""
+    function = "has_table_privilege" if right == "DELETE" else "has_any_column_privilege"
+    asked = sa.text(f"SELECT {function}(CAST(:oid AS oid), :right)")
+    return bool(connection.scalar(asked, {"oid": table, "right": right}))
 
 
 def report_as_text(report: CheckReport, width: int = 100) -> str:
@@ -266,6 +298,8 @@ def _load_lines(load: LoadReport, width: int) -> Iterator[str]:
         label = "" if number else "columns"
         fed = f"from {column.source}" if column.source is not None else "keeps its default"
         yield f"  {label:<10}  {column.name:<{names}}  {column.type:<{kinds}}  {fed}"
+    if load.duplicates:
+        yield f"  duplicates  {load.duplicates}"
     for number, constraint in enumerate(load.constraints):
         yield f"  {'' if number else 'constraints':<11} {constraint}"
     for number, line in enumerate(preview_lines(load.preview, width - 14) if load.preview is not None else ()):
@@ -321,14 +355,14 @@ def _load_as_dict(load: LoadReport) -> dict[str, object]:
         "reason": load.reason,
         "sources": list(load.sources),
         "bytes": load.size,
-        "filter": list(load.filter),
-        "transform": load.transform,
         "columns": [{"name": column.name, "type": column.type, "source": column.source} for column in load.columns],
         "constraints": list(load.constraints),
         "preview": None if load.preview is None else preview_as_dict(load.preview),
-        **({"children": list(load.children)} if load.children else {}),
         "warnings": list(load.warnings),
         "problems": list(load.problems),
         "makes": load.makes,
         "made_columns": [{"name": column.name, "type": column.type} for column in load.made_columns],
+        "filter": list(load.filter),
+        "transform": load.transform,
+        **({"children": list(load.children)} if load.children else {}),
     }

@@ -145,8 +145,6 @@ def _file_as_dict(file: FileResult) -> dict[str, Any]:
         "status": file.status,
         "read": file.counts.read,
         "written": file.counts.written,
-        "updated": file.counts.updated,
-        "unchanged": file.counts.unchanged,
         "duplicates": file.counts.duplicates,
         "rejected": file.counts.rejected,
     }

@@ -216,9 +216,10 @@ def _source_fault(entry: ColumnSource, draft: _Draft) -> EtlError | None:
     missing = [name for name in entry.source_columns if find_path(draft.source, name) is None]
     if not missing or (entry.source is not None and entry.default is not None):
         return None
+    where = "the source" if draft.facts.transform is None else "what the transform returns"
     known = list(paths_of(draft.source))
     return SourceError(
-        f'missing column "{missing[0]}"{_close(missing[0], known)}; the source has {_quoted(known)}',
+        f'missing column "{missing[0]}"{_close(missing[0], known)}; {where} has {_quoted(known)}',
         "Correct the names under [load.columns] or the source's header.",
     )
 

@@ -73,7 +73,7 @@ CASES = {
     ),
     "empty folder": Case(
         1,
-        re.compile(r"The folder 'in' in FOLDER has no file that ends in \.csv, \.tsv, \.parquet\. .*`source`\."),
+        re.compile(r"The folder 'in' in FOLDER has no file that ends in \.csv, \.tsv, .*, \.ipc\. .*`source`\."),
         'source = "in"\ntable = "items"',
         {"in/readme.md": "nothing here"},
     ),
@@ -135,8 +135,7 @@ CASES = {
     ),
     "a UTF-16 file": Case(
         1,
-        "The header of items.csv, line 1, has bytes that are no text. "
-        "Set `encoding` in [load.csv] to the encoding of the file.",
+        'items.csv begins with the mark of UTF-16. Set `encoding = "utf-16"` in [load.csv].',
         files={"items.csv": items_csv(GOOD).encode("utf-16")},
     ),
     "header with a stray quote": Case(
@@ -171,8 +170,8 @@ CASES = {
     "unknown suffix": Case(
         2,
         re.compile(
-            r"The name of 'FOLDER/items\.xlsx' does not say what format it has\. "
-            r'Set `format = "csv"` or `format = "parquet"` in its \[\[load\]\]\.'
+            r"The name of 'items\.xlsx' does not say what format it has\. "
+            r'Set `format = "csv"`, "jsonl", "parquet" or "arrow" in its \[\[load\]\]\.'
         ),
         'source = "items.xlsx"\ntable = "items"',
         {"items.xlsx": b"PK"},

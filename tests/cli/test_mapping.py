@@ -116,10 +116,9 @@ def test_each_record_has_one_verdict(orders: Job, method: str) -> None:
     assert '""first"": ""Bad"", ""last"": ""Ray"", ""total"": ""30"", ""status"": ""paid""' in told[1]
 
 
-@pytest.mark.parametrize("method", ["row", "bulk", "copy"])
-def test_a_typed_file_is_filtered_transformed_and_mapped_alike(orders: Job, method: str) -> None:
+def test_a_typed_file_is_filtered_transformed_and_mapped_alike(orders: Job) -> None:
     as_parquet(orders)
-    ended = orders.call("load", "--json", "--method", method)
+    ended = orders.call("load", "--json")
     counts = [ended.result[name] for name in ("read", "written", "duplicates", "rejected", "filtered")]
     assert counts == [7, 3, 1, 1, 2]
     assert rows(orders) == [ROWS[0], (4, "CY RAY", None, 4), ROWS[1]]
@@ -164,6 +163,14 @@ def test_a_load_that_a_transform_has_ended_is_resumed_exactly(orders: Job) -> No
     counts = orders.call("load", "--json").result
     assert [counts[name] for name in ("read", "written", "duplicates", "rejected", "filtered")] == [7, 2, 1, 2, 2]
     assert rows(orders) == ROWS
+
+
+def test_a_column_that_a_transform_drops_is_told_as_that(sqlite_orders: Job) -> None:
+    sqlite_orders.configure(LOAD.replace('concat = ["first", "last"]', 'concat = ["first", "status"]'))
+    ended = sqlite_orders.call("load")
+    assert ended.exit_code == 1
+    told = 'missing column "status"; what the transform returns has "id", "first", "last", "total"'
+    assert told in ended.told
 
 
 def test_a_module_that_is_not_there_or_broken_is_a_config_error(sqlite_orders: Job) -> None:

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import etl
+from etl.checking import check_job, report_as_text
 from etl.config import Database, Job, Load, Method
 from etl.records import Counts
 from etl.writers.copy import CopyWriter
@@ -437,6 +438,32 @@ def test_table_with_a_rule_is_refused(postgres_url: str, tmp_path: Path) -> None
     )
     with pytest.raises(etl.EtlError, match="t has rules, with which PostgreSQL takes no ON CONFLICT"):
         load_csv(postgres_url, tmp_path, ("id",), [("1",)])
+
+
+def test_check_says_which_key_and_what_changes(database_url: str, tmp_path: Path) -> None:
+    run_sql(database_url, *STOCK)
+    write_csv(tmp_path / "in.csv", GIVEN, [])
+    load = Load(
+        source=("in.csv",),
+        name="t",
+        table="t",
+        on_duplicate="update",
+        update_columns=("price", "seen"),
+        newer_by="seen",
+    )
+    report = check_job(Job(name="job.toml", folder=tmp_path, database=Database(url=database_url), loads=(load,)))
+    assert "  duplicates  by sku (t_pkey): update price, seen, where seen is newer\n" in report_as_text(report)
+
+
+def test_rights_that_updates_need(postgres_url: str, unprivileged_url: str, tmp_path: Path) -> None:
+    run_sql(postgres_url, "CREATE TABLE t (id int PRIMARY KEY, n int)", "GRANT INSERT ON t TO PUBLIC")
+    write_csv(tmp_path / "in.csv", ("id", "n"), [])
+    load = Load(source=("in.csv",), name="t", table="t", on_duplicate="update")
+    job = Job(name="job.toml", folder=tmp_path, database=Database(url=unprivileged_url), loads=(load,))
+    assert [problem.partition(" may not ")[2] for problem in check_job(job).problems] == [
+        "UPDATE t: GRANT UPDATE ON t TO it",
+        "SELECT from t: GRANT SELECT ON t TO it",
+    ]
 
 
 # Other sessions

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.comparison import Postgresql, Sqlite, require_equal_methods
 from tests.tables import Draw, Example, Table, postgresql_examples, quoted, sqlite_examples
 
-FEW, MANY = 8, 2_000
+FEW, MANY = 5, 2_000
 IN_ONE_DATABASE = settings(
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],

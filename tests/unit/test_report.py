@@ -133,8 +133,6 @@ class TestJson:
                  "status": "loaded",
                  "read": 1200000,
                  "written": 1199000,
-                 "updated": 0,
-                 "unchanged": 0,
                  "duplicates": 960,
                  "rejected": 40
                 },
@@ -143,8 +141,6 @@ class TestJson:
                  "status": "already_loaded",
                  "read": 0,
                  "written": 0,
-                 "updated": 0,
-                 "unchanged": 0,
                  "duplicates": 0,
                  "rejected": 0
                 }

@@ -103,11 +103,11 @@ def verdicts(plan: Plan, records: list[dict[str, Any]], size: int) -> list[objec
     return found
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(records=st.lists(RECORDS, min_size=1, max_size=12), size=st.integers(1, 12))
 def test_each_record_has_its_verdict_however_the_source_is_cut(records: list[dict[str, Any]], size: int) -> None:
     schema = pa.schema([(name, pa.string()) for name in ("id", "day", "total", "pieces", "name")])
     entries = {name: ColumnSource.model_validate(entry) for name, entry in COLUMNS.items()}
     load = CutLoad(entries, tuple(map(Condition.model_validate, FILTER)))
-    plan = plan_mapping(schema, TABLE, load, SourceFacts("a.csv", ("",), clean, "m:clean"))
+    plan = plan_mapping(schema, TABLE, load, SourceFacts("a.csv", ("",), transform=clean, transform_name="m:clean"))
     assert verdicts(plan, records, size) == [expected(record, number) for number, record in enumerate(records, start=1)]

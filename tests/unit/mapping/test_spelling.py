@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.mapping.conversion import Refused
-from etl.mapping.kinds import conversion_of_texts
+from etl.mapping.kinds import Reading, conversion_of_texts
 from etl.mapping.spelling import Spelling
 from etl.records import ColumnType, Kind, Reason
 
@@ -30,7 +30,7 @@ SPACES = Spelling(",", " ")
 
 
 def convert(text: str, column: ColumnType, spelling: Spelling) -> object:
-    converted = conversion_of_texts(column, None, spelling)(pa.array([text]))
+    converted = conversion_of_texts(column, Reading(spelling=spelling))(pa.array([text]))
     return converted.refused[0].reason if converted.refused else converted.values[0].as_py()
 
 
@@ -108,7 +108,7 @@ def test_number_is_what_python_groups_so_and_what_the_usual_spelling_gives(
     swapped = str.maketrans(".,", ",.") if spelling is not ENGLISH else {}
     texts = [text.translate(swapped) for text in english]
     usual = conversion_of_texts(column)
-    converted = conversion_of_texts(column, None, spelling)(pa.array(texts, pa.string()))
+    converted = conversion_of_texts(column, Reading(spelling=spelling))(pa.array(texts, pa.string()))
     for place, text in enumerate(texts):
         marks = text.partition(spelling.decimal)[2]
         is_well_grouped = not spelling.thousands or (spelling.thousands not in marks and is_grouped(text, spelling))
@@ -122,7 +122,7 @@ def test_number_is_what_python_groups_so_and_what_the_usual_spelling_gives(
 
 
 def test_refusal_says_how_numbers_are_written_and_not_what_the_cell_is() -> None:
-    refused = conversion_of_texts(INTEGER, None, GERMAN)(pa.array(["98.76"])).refused[0]
+    refused = conversion_of_texts(INTEGER, Reading(spelling=GERMAN))(pa.array(["98.76"])).refused[0]
     assert refused.message == (
         "not a number as [load.csv] says they are written: ',' before the decimals, "
         "'.' between all groups of three digits or none"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather
 
 from etl.config import Load
 from etl.errors import SourceError
@@ -36,6 +37,12 @@ def paths(patterns: list[str], folder: Path) -> list[str]:
 def parquet(ids: list[int]) -> bytes:
     content = io.BytesIO()
     pq.write_table(pa.table({"id": ids, "name": [f"n{number}" for number in ids]}), content)
+    return content.getvalue()
+
+
+def feather_file(ids: list[int]) -> bytes:
+    content = io.BytesIO()
+    feather.write_feather(pa.table({"id": ids, "name": ["n"] * len(ids)}), content, chunksize=7)
     return content.getvalue()
 
 
@@ -134,10 +141,12 @@ def test_a_bomb_is_read_in_small_memory(tmp_path: Path) -> None:
 # Loading
 
 
-@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "parquet"])
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "parquet", "feather"])
 def test_a_load_goes_on_within_a_member(tmp_path: Path, sqlite_url: str, suffix: str) -> None:
     if suffix == "parquet":
         content = parquet(list(range(50)))
+    elif suffix == "feather":
+        content = feather_file(list(range(50)))
     elif suffix == "jsonl":
         content = b"".join(b'{"id":%d,"name":"n"}\n' % number for number in range(50))
     else:

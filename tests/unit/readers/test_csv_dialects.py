@@ -269,7 +269,7 @@ def has_odd_escape(text: str, dialect: Dialect) -> bool:
     return re.search(rf"(?<!{e})(?:{e}{e})*{e}(?:[^{known}\r\n]|\r\n|[\r\n]?\Z)", text) is not None
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(inputs())
 @example((BACKSLASH, 'b,c\n"b\\"\n",x\n', 3))
 @example((LENIENT, 'b,c\nb"b,"x"\n', 2))
@@ -300,7 +300,7 @@ DIRTY_LINES = st.lists(
 ).map(b"".join)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     DIALECTS,
     st.sampled_from(["", "#", "#a"]),
@@ -322,7 +322,7 @@ def test_any_bytes_in_any_dialect_are_the_same_in_any_blocks(
 TEXTS = st.text(st.sampled_from("ab,;\"\n\r '\\#é😀\ufeff"), max_size=6)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.tuples(TEXTS, TEXTS, st.sampled_from(["", "", '# "x\n', "#\\\r\n", "\n"])), max_size=8),
     st.booleans(),
