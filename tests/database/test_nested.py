@@ -479,7 +479,7 @@ def test_a_child_table_without_a_primary_key_is_told(sqlite_url, tmp_path):
         (LINES | {"columns": {"order_id": "sku"}}, {}, ConfigError, "is the foreign key to the record"),
         ({"position": "line_no"}, {}, ConfigError, "needs a table"),
         (LINES, {"on_duplicate": "update"}, ConfigError, 'on_duplicate = "replace" takes the place of "update"'),
-        (LINES, {"on_duplicate": "replace", "key": "city"}, TargetMismatch, "is no primary key or unique constraint"),
+        (LINES, {"on_duplicate": "replace", "key": "city"}, TargetMismatch, "is no unique constraint of orders"),
         (LINES, {"method": "row", "ignore_columns": "lines"}, None, ""),
         (LINES | {"columns": {"sku": "quantity"}}, {}, SourceError, 'no target column takes source column "sku"'),
         (LINES | {"through": "orders"}, {}, ConfigError, "position is not for elements that are shared"),

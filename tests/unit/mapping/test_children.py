@@ -14,7 +14,7 @@ from etl.mapping.paths import find_path
 from etl.mapping.plan import ChildPlan, plan_mapping
 from etl.mapping.rows import MOST_SHOWN, source_texts
 from etl.records import Column, ColumnType, Kind
-from tests.unit.mapping.test_paths import load
+from tests.unit.mapping.test_paths import load, records_of
 
 STRUCT = pa.struct([("a", pa.int64()), ("in", pa.struct([("b", pa.string())]))])
 TARGET = [Column("a", ColumnType(Kind.SMALLINT)), Column("b", ColumnType(Kind.TEXT, length=2))]
@@ -54,7 +54,7 @@ def test_elements_become_rows_with_their_places(list_type: Any, lists: Any, firs
     columns = pa.RecordBatch.from_arrays([pa.array([{"list": each} for each in lists], type_)], ["outer"])
     part, lists = columns.slice(first), lists[first:]
 
-    mapped = map_children(part, plan_for(columns.schema, is_lenient=is_lenient))
+    mapped = map_children(records_of(part), plan_for(columns.schema, is_lenient=is_lenient))
 
     placed = [list(enumerate(each or [], 1)) for each in lists]
     bad = [[place for place, element in each if is_bad(element)] for each in placed]
@@ -79,10 +79,11 @@ def test_lists_of_one_length_are_lists_too() -> None:
     path = find_path(columns.schema, "list")
     assert path is not None
 
-    found = Elements.of(columns, path)
+    found = Elements.of(records_of(columns), path)
 
-    assert found.columns.to_pylist() == [{"element": 1}, {"element": 2}, {"element": 3}, {"element": None}]
-    assert (found.records.tolist(), found.places.tolist(), found.nulls.tolist()) == ([0, 0, 2, 2], [1, 2, 1, 2], [3])
+    assert found.records.columns.to_pylist() == [{"element": 1}, {"element": 2}, {"element": 3}, {"element": None}]
+    assert found.records.numbers.tolist() == [1, 1, 3, 3]
+    assert (found.owners.tolist(), found.places.tolist(), found.nulls.tolist()) == ([0, 0, 2, 2], [1, 2, 1, 2], [3])
 
 
 def test_a_nested_value_in_a_reject_is_cut_as_long_records_are() -> None:
