@@ -18,6 +18,7 @@ from pyarrow import types
 from etl.config import Child, ColumnSource, Condition, Load
 from etl.database import ChildTarget, Target
 from etl.errors import SourceError, TargetMismatch
+from etl.json_cells import are_json_cells
 from etl.mapping.conversion import Converted, Refused
 from etl.mapping.paths import SourcePath, find_path, paths_of
 from etl.mapping.plan import ChildPlan, Plan, SourceFacts, plan_mapping
@@ -97,6 +98,12 @@ def _list_path(source: pa.Schema, name: str, load: str) -> SourcePath:
         raise SourceError(
             f'Load "{load}": there is no column "{name}"; the source has {known}.',
             "Name the column of lists by source.",
+        )
+    if are_json_cells(path.type):
+        raise SourceError(
+            f'Load "{load}": lists of JSON lines can go into a JSON column, but have no children: '
+            "their elements have no types.",
+            f'Name "{name}" under [load.columns] or ignore_columns, or write the file as Parquet first.',
         )
     if not any(is_list(plain_type(path.type)) for is_list in _IS_LIST):
         raise SourceError(

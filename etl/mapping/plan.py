@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from etl.config import ColumnSource, Condition
 from etl.errors import ConfigError, EtlError, SourceError, TargetMismatch
+from etl.json_cells import are_json_cells
 from etl.mapping.computations import Argument, Computation, argument_type, check_function, plan_computation
 from etl.mapping.conversion import Converted
 from etl.mapping.feeds import (
@@ -218,10 +219,19 @@ def _source_fault(entry: ColumnSource, draft: _Draft) -> EtlError | None:
         return None
     where = "the source" if draft.facts.transform is None else "what the transform returns"
     known = list(paths_of(draft.source))
+    if _is_in_json(missing[0], draft.source):
+        return SourceError(
+            f'"{missing[0]}" leads into a column of JSON lines, which is one text; paths are for structs',
+            "Load the column whole into a JSON column, or write the file as Parquet first.",
+        )
     return SourceError(
         f'missing column "{missing[0]}"{_close(missing[0], known)}; {where} has {_quoted(known)}',
         "Correct the names under [load.columns] or the source's header.",
     )
+
+
+def _is_in_json(path: str, source: pa.Schema) -> bool:
+    return any(are_json_cells(field.type) and path.startswith(f"{field.name}.") for field in source)
 
 
 def _match_names(draft: _Draft) -> dict[str, ColumnSource]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import event
+from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 import etl
@@ -492,6 +494,160 @@ def test_what_cannot_work_is_told_in_a_sentence(sqlite_url, tmp_path, lines, mor
         return
     with pytest.raises(error, match=told):
         load_orders(tmp_path, sqlite_url, [order(1)], lines, **more)
+
+
+@pytest.mark.parametrize("key", ["create", "add_columns"])
+def test_tables_of_nested_records_are_not_made_by_a_load(tmp_path, key):
+    load = {"source": "x.parquet", "table": "orders", "children": {"lines": LINES}, key: True}
+
+    with pytest.raises(ConfigError, match=rf"{key} goes without \[load.children\]: make their tables first"):
+        etl.load(write_job(tmp_path, "sqlite:///shop.db", load))
+
+
+def test_lists_of_json_lines_have_no_children(sqlite_shop_url, tmp_path):
+    (tmp_path / "orders.jsonl").write_text('{"order_id": 1, "customer": {"name": "Ana"}, "lines": [{"sku": "a"}]}\n')
+    load = {"source": "orders.jsonl", "table": "orders", "children": {"lines": LINES}}
+
+    with pytest.raises(SourceError, match="lists of JSON lines can go into a JSON column, but have no children"):
+        etl.load(write_job(tmp_path, sqlite_shop_url, load))
+    with pytest.raises(SourceError, match=r'"customer.name" leads into a column of JSON lines, which is one text'):
+        etl.load(write_job(tmp_path, sqlite_shop_url, load | {"children": {}, "columns": COLUMNS}))
+
+
+# Beside filter, transform and what else is done to columns
+
+
+SALE = pa.schema(
+    [
+        ("number", pa.int64()),
+        ("buyer", pa.struct([("name", pa.string()), ("mail", pa.string())])),
+        ("day", pa.string()),
+        (
+            "lines",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("sku", pa.string()),
+                        ("quantity", pa.string()),
+                        ("price", pa.struct([("net", pa.int64()), ("tax", pa.int64())])),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+SALES_TABLES = (
+    "CREATE TABLE sales (number integer PRIMARY KEY, name varchar(20), label varchar(20), day date)",
+    "CREATE TABLE sold (number integer NOT NULL REFERENCES sales ON DELETE CASCADE, place integer NOT NULL,"
+    " sku varchar(5), quantity integer, total integer, record integer, path varchar(20), PRIMARY KEY (number, place))",
+)
+SALE_LOAD = {
+    "source": "sales.parquet",
+    "table": "sales",
+    "filter": [{"column": "buyer.name", "not_equals": "Test"}],
+    "columns": {
+        "name": {"from": "buyer.name", "trim": True, "default": "nobody"},
+        "label": {"concat": ["buyer.mail", "number"], "separator": "/", "case": "lower"},
+        "day": {"from": "day", "format": "%d/%m/%Y"},
+    },
+}
+SOLD = {
+    "table": "sold",
+    "position": "place",
+    "orphans": "reject",
+    "columns": {
+        "total": {"compute": "add", "args": ["price.net", "price.tax"]},
+        "record": {"record": True},
+        "path": {"file": True},
+    },
+}
+
+
+def sale(number: int, name: str | None, *lines: tuple[str, str, int, int], day: str = "31/01/2024") -> dict[str, Any]:
+    sold = [{"sku": sku, "quantity": n, "price": {"net": net, "tax": tax}} for sku, n, net, tax in lines]
+    buyer = None if name is None else {"name": name, "mail": f"{name.strip()[0]}@X.PT"}
+    return {"number": number, "buyer": buyer, "day": day, "lines": sold}
+
+
+SALES = [
+    sale(11, "Test", ("a", "1", 1, 1)),
+    sale(12, " Ann ", ("a", "2", 10, 2), ("b", "x", 20, 3), ("c", "4", 30, 4)),
+    sale(13, "Bob", ("a", "5", 1, 1), ("b", "6", 1, 1), day="soon"),
+    sale(14, None, ("d", "7", 40, 5)),
+]
+
+
+def test_all_that_is_done_to_columns_is_done_to_fields_and_elements_too(database_url, tmp_path):
+    run_sql(database_url, *SALES_TABLES)
+    write(tmp_path / "sales.parquet", SALES, SALE)
+
+    result = etl.load(write_job(tmp_path, database_url, SALE_LOAD | {"children": {"lines": SOLD}}))
+
+    day = "2024-01-31" if is_sqlite(database_url) else dt.date(2024, 1, 31)
+    assert fetch(database_url, "SELECT * FROM sales ORDER BY 1") == [
+        (12, "Ann", "a@x.pt/12", day),
+        (14, "nobody", "14", day),
+    ]
+    assert fetch(database_url, "SELECT * FROM sold ORDER BY 1, 2") == [
+        (12, 1, "a", 2, 12, 2, "sales.parquet"),
+        (12, 3, "c", 4, 34, 2, "sales.parquet"),
+        (14, 1, "d", 7, 45, 4, "sales.parquet"),
+    ]
+    counts = result.loads[0].counts
+    assert (counts.read, counts.written, counts.filtered, counts.rejected) == (4, 2, 1, 1)
+    assert result.loads[0].children == {"lines": ChildCounts(read=7, written=3, rejected=1, skipped=3)}
+    found = [(each["record"], each["phase"], each["column_name"]) for each in rejects(database_url)]
+    assert sorted(found) == [(2, "child", "lines.quantity"), (3, "map", "day")]
+
+
+def test_the_lists_that_a_transform_returns_are_those_that_count(sqlite_url, tmp_path):
+    """It leaves out record 4, and renames the lists."""
+    run_sql(sqlite_url, *SALES_TABLES)
+    write(tmp_path / "sales.parquet", SALES, SALE)
+    (tmp_path / "sales_cleaning.py").write_text(
+        "import pyarrow.compute as pc\n\n"
+        "def clean(records):\n"
+        "    records = records.filter(pc.not_equal(records.column('number'), 14))\n"
+        "    return records.rename_columns({'lines': 'items'})\n"
+    )
+    more = {"transform": "sales_cleaning:clean", "children": {"lines": SOLD | {"source": "items"}}}
+
+    result = etl.load(write_job(tmp_path, sqlite_url, SALE_LOAD | more))
+
+    assert fetch(sqlite_url, "SELECT number, place, total FROM sold ORDER BY 1, 2") == [(12, 1, 12), (12, 3, 34)]
+    counts = result.loads[0].counts
+    assert (counts.read, counts.written, counts.filtered, counts.rejected) == (4, 1, 2, 1)
+    assert result.loads[0].children == {"lines": ChildCounts(read=5, written=2, rejected=1, skipped=2)}
+    (orphan,) = (each for each in rejects(sqlite_url) if each["phase"] == "child")
+    assert (orphan["record"], json.loads(orphan["source_values"])["sku"]) == (2, "b")
+
+
+def test_key_says_which_repetition_is_a_duplicate_of_a_record_with_children(database_url, tmp_path):
+    run_sql(database_url, *TABLES, "CREATE UNIQUE INDEX one_customer ON orders (customer)")
+    load_orders(tmp_path, database_url, [order(1, ("a", 1))])
+    rows = [order(1, ("b", 1), name="Eva"), order(2, ("c", 1), name="Ana")]
+
+    result = load_orders(tmp_path, database_url, rows, key="order_id")
+
+    assert (result.counts.duplicates, result.counts.rejected) == (1, 1)
+    (reject,) = rejects(database_url)
+    assert (reject["record"], reject["phase"], reject["reason"]) == (2, "write", "unique")
+    assert lines_of(database_url) == [(1, 1, "a", 1)]
+
+
+def test_check_says_what_replacing_needs(postgres_url, unprivileged_url, tmp_path):
+    role = make_url(unprivileged_url).username
+    run_sql(postgres_url, *TABLES, f'GRANT SELECT, INSERT ON orders, order_lines TO "{role}"')
+    write(tmp_path / "orders.parquet", [order(1, ("a", 1))])
+    load = {"source": "orders.parquet", "table": "orders", "columns": COLUMNS, "children": {"lines": LINES}}
+
+    def told(**more: Any) -> str:
+        done = call("check", write_job(tmp_path, unprivileged_url, load | more))
+        return str(done.output)
+
+    assert "GRANT" not in told()
+    assert f"the role {role} may not DELETE from orders: GRANT DELETE ON orders TO it" in told(on_duplicate="replace")
+    assert "duplicates  by order_id (orders_pkey): replace" in told(on_duplicate="replace")
 
 
 def test_two_foreign_keys_to_the_parent_are_told_apart_by_their_columns(sqlite_url, tmp_path):
