@@ -17,6 +17,8 @@ from sqlalchemy import make_url
 from etl.initial_config import snake_case
 from tests.commands import ROOT, Ended, call, count, execute, is_postgresql, query, tables
 
+pytestmark = pytest.mark.newest_is_enough
+
 CUSTOMERS = "CustomerID,Name,Postal code\n1,Ana,01000\n2,Rui,02000\n3,Eva,\n"
 ORDERS = "Order ID;Customer ID;Date;Total\n10;1;31/01/2024;1.50\n11;2;01/02/2024;20\n12;1;15/02/2024;3.25\n"
 LINES = "order_id,line,sku\n10,1,a\n10,2,b\n11,1,a\n"
