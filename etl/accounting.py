@@ -91,7 +91,7 @@ def rejects_of(records: RecordBatch, rows: Rows, outcome: Outcome, *, with_dupli
     groups = [group for group in outcome.refused if with_duplicates or group.cause.verdict is Verdict.REJECTED]
     told = (*records.rejects, *rows.rejects)
     parts = [
-        *([_of_objects(told)] if told else []),
+        *([rejects_as_rows(told)] if told else []),
         *([_of_groups(records, rows, groups)] if groups else []),
     ]
     return pa.concat_batches(parts).sort_by("record") if parts else _NONE
@@ -100,7 +100,8 @@ def rejects_of(records: RecordBatch, rows: Rows, outcome: Outcome, *, with_dupli
 _NONE = pa.RecordBatch.from_pylist([], schema=REJECTS)
 
 
-def _of_objects(rejects: Iterable[Reject]) -> pa.RecordBatch:
+def rejects_as_rows(rejects: Iterable[Reject]) -> pa.RecordBatch:
+    """Rejects with the schema ``REJECTS``."""
     return pa.RecordBatch.from_pylist([_as_row(reject) for reject in rejects], schema=REJECTS)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from etl.comparing import REFERENCE, Comparison, comparison_as_dict, comparison_
 from etl.config import Database, Job
 from etl.database import Target, connected, declared_type, session_factory, why_not_make
 from etl.ledger import ledger_version
+from etl.mapping import Plan
 from etl.plans import LoadPlan, chosen_loads, found_sources, missing_file, planned
 from etl.preview import Preview, preview_as_dict, preview_lines, preview_of
 from etl.records import Column, ColumnType
@@ -48,6 +49,7 @@ class LoadReport:
     preview: Preview | None = None  # of its first source
     filter: tuple[str, ...] = ()  # what a record has to meet to be loaded
     transform: str | None = None
+    children: tuple[str, ...] = ()
     comparison: Comparison | None = None  # of its method with `row`, where that was asked for and can differ
     duplicates: str | None = None  # which rows are, and what becomes of them, where the config says it
 
@@ -136,6 +138,7 @@ def _load_report(connection: Connection, plan: LoadPlan) -> LoadReport:
         preview=_preview(plan),
         filter=_filter_words(plan),
         transform=plan.load.transform,
+        children=tuple(_children(plan)),
         duplicates=_duplicate_words(plan),
     )
 
@@ -162,6 +165,23 @@ def _duplicate_words(plan: LoadPlan) -> str | None:
     given = list(plan.feeds)
     newer = f", where {duplicates.newer_by} is newer" if duplicates.newer_by else ""
     return f"{key}: update {', '.join(duplicates.changed(given)) or 'nothing'}{newer}"
+
+
+def _children(plan: LoadPlan) -> Iterator[str]:
+    """A sentence for each list: where its elements go, and what feeds which column."""
+    for source in [source for source in plan.sources if source.has_columns][:1]:
+        yield from _lists(plan.target, source.mapping)
+
+
+def _lists(target: Target, mapping: Plan, above: str = "") -> Iterator[str]:
+    for child, plan in zip(target.children, mapping.children, strict=True):
+        fed = [f"{column} from the record" for column in child.link]
+        fed += [f"{child.position} from the place in the list"] if child.position else []
+        fed += [f"{feed.name} from {feed.words}" for feed in plan.mapping.columns]
+        where = f"{child.target.name} through {child.through}" if child.through else child.target.name
+        cost = "itself" if child.is_lenient else "its record"
+        yield f'{above}{child.name}: "{plan.path.name}" into {where}: {", ".join(fed)}; a bad one costs {cost}'
+        yield from _lists(child.target, plan.mapping, f"{above}{child.name}.")
 
 
 def _fed_by(plan: LoadPlan, column: Column) -> str | None:
@@ -210,15 +230,33 @@ def _problems(connection: Connection, plan: LoadPlan) -> Iterator[str]:
         yield obstacle
     if making is not None and making.existing is None:
         return
-    may = sa.text("SELECT has_any_column_privilege(CAST(:oid AS oid), :right)")  # of the whole table, too
-    wanted = {"INSERT": "INSERT into"}
+    for member in target.members:
+        yield from _not_allowed(connection, member, _rights(plan) if member is target else {"INSERT": "INSERT into"})
+
+
+def _rights(plan: LoadPlan) -> dict[str, str]:
+    """What the role has to be allowed on the table, and the words for it."""
+    rights = {"INSERT": "INSERT into"}
     if plan.duplicates.is_updating:
-        wanted |= {"UPDATE": "UPDATE", "SELECT": "SELECT from"}
-    for right, words in wanted.items():
-        if target.catalog is not None and not connection.scalar(may, {"oid": target.catalog.oid, "right": right}):
+        rights |= {"UPDATE": "UPDATE", "SELECT": "SELECT from"}
+    if plan.duplicates.is_replacing:
+        rights |= {"DELETE": "DELETE from", "SELECT": "SELECT from"}
+    return rights
+
+
+def _not_allowed(connection: Connection, target: Target, rights: Mapping[str, str]) -> Iterator[str]:
+    for right, words in rights.items():
+        if target.catalog is not None and not _may(connection, target.catalog.oid, right):
             role = connection.scalar(sa.text("SELECT current_user"))
             what = f"{words} {target.name}"
             yield f"the role {role} may not {what}: GRANT {right} ON {target.name} TO it"
+
+
+def _may(connection: Connection, table: int, right: str) -> bool:
+    """Of the whole table, or of some of its columns, which there are no rights to delete."""
+    function = "has_table_privilege" if right == "DELETE" else "has_any_column_privilege"
+    asked = sa.text(f"SELECT {function}(CAST(:oid AS oid), :right)")
+    return bool(connection.scalar(asked, {"oid": table, "right": right}))
 
 
 def report_as_text(report: CheckReport, width: int = 100) -> str:
@@ -266,6 +304,8 @@ def _load_lines(load: LoadReport, width: int) -> Iterator[str]:
         yield f"  {'' if number else 'constraints':<11} {constraint}"
     for number, line in enumerate(preview_lines(load.preview, width - 14) if load.preview is not None else ()):
         yield f"  {'' if number else 'reads':<11} {line}"
+    for number, child in enumerate(load.children):
+        yield f"  {'' if number else 'children':<11} {child}"
     yield from (f"  warning     {warning}" for warning in load.warnings)
     yield from (f"  problem     {problem}" for problem in load.problems)
 
@@ -324,4 +364,5 @@ def _load_as_dict(load: LoadReport) -> dict[str, object]:
         "made_columns": [{"name": column.name, "type": column.type} for column in load.made_columns],
         "filter": list(load.filter),
         "transform": load.transform,
+        **({"children": list(load.children)} if load.children else {}),
     }

@@ -214,7 +214,7 @@ def history(signals: Signals, config_or_url: str, as_json: bool, last: int) -> N
 @click.argument("config_or_url", metavar="CONFIG|URL")
 @click.option("--run", "run_id", metavar="ID", help="Default: the newest run.")
 @click.option("--load", "load_name", metavar="NAME", help="Of this load only.")
-@click.option("--phase", type=click.Choice(["read", "map", "write", "duplicate"]), help="Of this phase only.")
+@click.option("--phase", type=click.Choice(["read", "map", "write", "child", "duplicate"]), help="Of this phase only.")
 @click.option("--format", "format_", type=click.Choice(["table", "csv", "jsonl"]), default="table", show_default=True)
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
 @click.pass_obj

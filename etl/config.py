@@ -534,6 +534,75 @@ class Condition(_Model):
         return self
 
 
+class Child(_Model):
+    """``[load.children.NAME]``: a column of lists, whose elements are rows of a table of their own."""
+
+    source: str = Field(
+        default="",
+        description="the column of lists, or its path in a struct",
+        examples=["lines"],
+        json_schema_extra={"x-unset": "the name NAME"},
+    )
+    table: str | None = Field(
+        default=None,
+        description="the table of the elements; with `model` the relationship NAME of the class says it",
+        examples=["order_lines"],
+        json_schema_extra={"x-unset": "required without `model`"},
+    )
+    through: str | None = Field(
+        default=None,
+        description="the association table between both, for elements that many records may share",
+        examples=["product_tags"],
+    )
+    key: Strings = Field(
+        default=(),
+        description="for shared elements: the columns by which one that is there already is found; "
+        "if not given, the unique constraint all of whose columns the elements give",
+        examples=["name"],
+    )
+    missing: Literal["create", "reject"] = Field(
+        default="create",
+        description='for shared elements: what becomes of one that is not there, `"create"` or `"reject"`',
+        examples=["reject"],
+    )
+    position: str | None = Field(
+        default=None,
+        description="a column that takes the element's place in its list, from 1",
+        examples=["line_no"],
+    )
+    orphans: Literal["refuse", "reject"] = Field(
+        default="refuse",
+        description='what a bad element costs: `"refuse"`, the whole record; `"reject"`, itself alone',
+        examples=["reject"],
+    )
+    ignore_columns: Strings = Field(
+        default=(),
+        description='fields of the elements that no column takes; `"*"` for all',
+        examples=[["note"]],
+    )
+    columns: Mapping[
+        str, Annotated[ColumnSource, BeforeValidator(_parse_column, json_schema_input_type=str | ColumnSource)]
+    ] = Field(
+        default_factory=dict,
+        description="which field of the elements feeds which column, as in `[load.columns]`; "
+        "an element that is no struct is called `element`",
+        examples=[{"sku": "product.sku"}],
+    )
+    children: Mapping[str, Child] = Field(
+        default_factory=dict,
+        description="lists in the elements, in the same way",
+        examples=[{"taxes": {"table": "line_taxes"}}],
+    )
+
+    @model_validator(mode="after")
+    def _what_goes_together(self) -> Self:
+        if self.through is not None and self.position is not None:
+            raise ValueError("position is not for elements that are shared through an association table")
+        if self.through is not None and self.children:
+            raise ValueError("elements that are shared through an association table have no children of their own")
+        return self
+
+
 class Load(_Model):
     """``[[load]]``: sources into one table."""
 
@@ -594,11 +663,12 @@ class Load(_Model):
         "key. Of a table that `create` makes it is the primary key",
         examples=[["order_id"]],
     )
-    on_duplicate: Literal["skip", "update", "error"] = Field(
+    on_duplicate: Literal["skip", "update", "replace", "error"] = Field(
         default="skip",
         description=(
             "what happens to a row whose key is already there: `skip` counts it and goes on, `update` gives its values "
-            "to the row that is there ([exactly](results.md#updates)), `error` ends the run"
+            "to the row that is there ([exactly](results.md#updates)), `replace` is that for a record with `children` "
+            "([exactly](nested.md#replacing)), `error` ends the run"
         ),
         examples=["error"],
     )
@@ -680,6 +750,11 @@ class Load(_Model):
         "batches; its module is imported, looked for beside the config too ([mapping](mapping.md#transform))",
         examples=["shop.cleaning:clean_orders"],
     )
+    children: Mapping[str, Child] = Field(
+        default_factory=dict,
+        description="columns of lists, whose elements are rows of other tables ([nested records](nested.md))",
+        examples=[{"lines": {"table": "order_lines", "position": "line_no"}}],
+    )
 
     @field_validator("source")
     @classmethod
@@ -705,13 +780,18 @@ class Load(_Model):
 
     @model_validator(mode="after")
     def _making_goes_with_table(self) -> Self:
-        if self.model and (self.create or self.add_columns):
-            key = "create" if self.create else "add_columns"
+        if not (self.create or self.add_columns):
+            return self
+        key = "create" if self.create else "add_columns"
+        if self.model:
             raise ValueError(f"{key} goes with table: what a mapped class needs is made by its metadata.create_all")
-        if self.transform and (self.create or self.add_columns):
-            key = "create" if self.create else "add_columns"
+        if self.transform:
             raise ValueError(
                 f"{key} goes without transform: the types are found in the sources, not in what it returns"
+            )
+        if self.children:
+            raise ValueError(
+                f"{key} goes without [load.children]: make their tables first, with the foreign keys that join them"
             )
         return self
 
@@ -722,6 +802,24 @@ class Load(_Model):
         if self.newer_by is not None and self.update_columns and self.newer_by not in self.update_columns:
             raise ValueError("update_columns has to name the column of newer_by too: what is newer is told by it")
         return self
+
+    @model_validator(mode="after")
+    def _whole_records_are_replaced(self) -> Self:
+        if self.children and self.on_duplicate == "update":
+            raise ValueError('with [load.children] on_duplicate = "replace" takes the place of "update"')
+        if not self.children and self.on_duplicate == "replace":
+            raise ValueError('on_duplicate = "replace" is for loads with [load.children]; "update" is for flat tables')
+        if self.model is None:
+            _require_tables(self.children)
+        return self
+
+
+def _require_tables(children: Mapping[str, Child]) -> None:
+    """Raise ValueError for a child without a table."""
+    for name, child in children.items():
+        if not child.table:
+            raise ValueError(f'[load.children.{name}] needs a table, such as table = "order_lines"')
+        _require_tables(child.children)
 
 
 class Database(_Model):
@@ -1041,7 +1139,18 @@ def _load_place(path: list[str], table: str, subtable: str) -> _Place:
         return _Place(subtable.format("columns"), ".".join(path[1:3]), ColumnSource)
     if path[:1] == ["filter"] and len(path) > 1:
         return _Place(table, f"filter.{int(path[1]) + 1}" + "".join(f".{key}" for key in path[2:3]), Condition)
+    if path[:1] == ["children"] and path[1:]:
+        return _child_place(path, subtable)
     return _Place(table, ".".join(path[:1]), Load)
+
+
+def _child_place(path: list[str], subtable: str) -> _Place:
+    above: list[str] = []
+    while path[:1] == ["children"] and path[1:]:
+        above, path = [*above, *path[:2]], path[2:]
+    if path[:1] == ["columns"]:
+        return _Place(subtable.format(".".join([*above, "columns"])), ".".join(path[1:3]), ColumnSource)
+    return _Place(subtable.format(".".join(above)), ".".join(path[:1]), Child)
 
 
 def _has(table: object, path: list[str]) -> bool:

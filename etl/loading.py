@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
 from etl.config import Job, Load, Method, RejectLimit, parse_limit, read_job
 from etl.database import (
+    Access,
+    CallersSessions,
+    MissingFile,
+    OwnAccess,
+    access_by,
     answers,
-    connected,
     invalidated_when_lost,
-    session_factory,
     target_errors,
 )
 from etl.errors import (
@@ -60,20 +63,35 @@ def load(
     wait: float = PATIENCE,
     max_rejects: int | str | None = None,
     reporter: Reporter | None = None,
+    sessions: CallersSessions | None = None,
 ) -> RunResult:
     """Load a job, given as the path of its config file or as what ``read_job`` has made of it.
 
     Everything in the result is committed (``dry_run``: nothing is). An unfinished run of the job is resumed behind
     its last checkpoint. Another run of the job that is at work is waited for, ``wait`` seconds at most.
-    ``max_rejects``, such as 100 or ``"1%"``, stands in for that of every load. Raises an EtlError when the run could
-    not be started or did not complete; what was committed by then stays, and the same call goes on behind it.
+    ``max_rejects``, such as 100 or ``"1%"``, stands in for that of every load.
+
+    ``sessions``, a sessionmaker or a scoped_session that is bound to an Engine, stands in for the url of the config:
+    the load takes a connection of that Engine, and makes a session of that class, whose events see what is written. No
+    session and no transaction of the caller's is touched. ``method = "auto"`` is ``row`` then.
+
+    Raises an EtlError when the run could not be started or did not complete; what was committed by then stays, and the
+    same call goes on behind it.
     """
     job = path_or_job if isinstance(path_or_job, Job) else read_job(path_or_job)
+    access, database = access_by(sessions, job.database)
+    job = job.model_copy(update={"database": database})
     options = Options(only, method, limit, dry_run, rerun, wait, _reject_limit(max_rejects))
-    execution = execute(job, options, reporter or Silence())
+    execution = execute(_seen(job) if sessions is not None else job, options, reporter or Silence(), access=access)
     if execution.error is not None:
         raise execution.error
     return execution.result
+
+
+def _seen(job: Job) -> Job:
+    """The same job, by objects that the events of sessions and of mapped classes see, where no method is named."""
+    loads = (load.model_copy(update={"method": "row"}) if load.method == "auto" else load for load in job.loads)
+    return job.model_copy(update={"loads": tuple(loads)})
 
 
 def _reject_limit(value: int | str | None) -> RejectLimit | None:
@@ -83,7 +101,9 @@ def _reject_limit(value: int | str | None) -> RejectLimit | None:
         raise ConfigError(f"max_rejects = {value!r} is not allowed.", f"Give {error}.") from None
 
 
-def execute(job: Job, options: Options, reporter: Reporter, stop: Stop = NEVER) -> Execution:
+def execute(
+    job: Job, options: Options, reporter: Reporter, stop: Stop = NEVER, access: Access | None = None
+) -> Execution:
     """Run a job, and go on behind the last checkpoint after each fault that passes.
 
     An error behind the opening of the run is part of what is given back, one before it is raised. ``stop`` is held from
@@ -91,7 +111,8 @@ def execute(job: Job, options: Options, reporter: Reporter, stop: Stop = NEVER) 
     """
     loads = _loads(job, options)
     with _found(job, loads) as found, ExitStack() as resources:
-        return _Attempts(job, loads, found, options, reporter, stop, resources).execute()
+        way = access or OwnAccess(job.database)
+        return _Attempts(job, loads, found, options, reporter, stop, resources, way).execute()
 
 
 def _loads(job: Job, options: Options) -> tuple[Load, ...]:
@@ -118,24 +139,31 @@ def _found(job: Job, loads: Sequence[Load]) -> Iterator[_Found]:
         yield _Found(sources, fingerprints)
 
 
-def _connected(job: Job, loads: Sequence[Load], options: Options) -> AbstractContextManager[Connection]:
-    return connected(job.database, missing_file=missing_file(loads, keeps_nothing=options.dry_run))
+def _missing_file(loads: Sequence[Load], options: Options) -> MissingFile:
+    return missing_file(loads, keeps_nothing=options.dry_run)
 
 
 @contextmanager
 def prepared(job: Job, loads: Sequence[Load], options: Options, reporter: Reporter) -> Iterator[Preparation]:
     """Find the sources, connect, take the job's lock and make the plans of ``loads``; nothing is written yet."""
+    access = OwnAccess(job.database)
     with (
         _found(job, loads) as found,
-        _connected(job, loads, options) as connection,
-        _prepared(connection, job, loads, found, options, reporter) as preparation,
+        access.connected(_missing_file(loads, options)) as connection,
+        _prepared(connection, job, loads, found, options, reporter, access) as preparation,
     ):
         yield preparation
 
 
 @contextmanager
 def _prepared(
-    connection: Connection, job: Job, loads: Sequence[Load], found: _Found, options: Options, reporter: Reporter
+    connection: Connection,
+    job: Job,
+    loads: Sequence[Load],
+    found: _Found,
+    options: Options,
+    reporter: Reporter,
+    access: Access,
 ) -> Iterator[Preparation]:
     """The same on a connection that there is, with sources that were found."""
     with (
@@ -144,7 +172,7 @@ def _prepared(
         job_lock(connection, job.name, options.wait, reporter.waiting) as lock,
     ):
         plans = planned(connection, job, loads, found.sources, options.method)
-        yield Preparation(connection, lock, plans, found.fingerprints)
+        yield Preparation(connection, lock, plans, found.fingerprints, access.sessions)
 
 
 class _Attempts:
@@ -161,6 +189,7 @@ class _Attempts:
         reporter: Reporter,
         stop: Stop,
         resources: ExitStack,
+        access: Access,
     ) -> None:
         self._job = job
         self._loads = loads
@@ -168,6 +197,7 @@ class _Attempts:
         self._options = options
         self._reporter = reporter
         self._stop = stop
+        self._access = access
         self._resources = resources  # the connection and the lock
         self._preparation: Preparation | None = None
         self._was_connected = False
@@ -194,9 +224,13 @@ class _Attempts:
         """What the attempt before has left, or all of it anew where its connection was lost, and with it the lock."""
         if self._preparation is None or not answers(self._preparation.connection):
             self._resources.close()
-            connection = self._resources.enter_context(_connected(self._job, self._loads, self._options))
+            connection = self._resources.enter_context(
+                self._access.connected(_missing_file(self._loads, self._options))
+            )
             self._was_connected = True
-            preparing = _prepared(connection, self._job, self._loads, self._found, self._options, self._reporter)
+            preparing = _prepared(
+                connection, self._job, self._loads, self._found, self._options, self._reporter, self._access
+            )
             self._preparation = self._resources.enter_context(preparing)
         return self._preparation
 
@@ -221,7 +255,11 @@ class _Attempts:
         course, preparation = self._course, None if self._options.dry_run else self._answering(error)
         if preparation is not None:
             connection = preparation.connection
-            with suppress(EtlError), target_errors(connection.engine.url), session_factory(connection)() as session:
+            with (
+                suppress(EtlError),
+                target_errors(connection.engine.url),
+                preparation.sessions(connection)() as session,
+            ):
                 run = RunInProgress(self._job, preparation, self._options, self._reporter, self._stop, session, course)
                 return run.broken_off(error)
         return unwritten_end(opened.run_id, self._job, self._options, course, ending_of(error))
@@ -238,7 +276,7 @@ class _Attempts:
             return None
         self._resources.close()
         with suppress(EtlError):
-            connection = self._resources.enter_context(connected(self._job.database))
+            connection = self._resources.enter_context(self._access.connected())
             lock = self._resources.enter_context(job_lock(connection, self._job.name, LAST_PATIENCE))
             return replace(preparation, connection=connection, lock=lock)
         return None
@@ -260,7 +298,7 @@ def executed(
     """
     connection, course = preparation.connection, course or Course()
     with target_errors(connection.engine.url), _rolled_back(connection) if options.dry_run else nullcontext():
-        with session_factory(connection)() as session, invalidated_when_lost(connection):
+        with preparation.sessions(connection)() as session, invalidated_when_lost(connection):
             begin = course.meter.timed("start", RunInProgress)
             execution = begin(job, preparation, options, reporter, stop, session, course).execute()
         yield execution

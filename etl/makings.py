@@ -18,6 +18,7 @@ from etl.json_cells import are_json_cells
 from etl.mapping.arrow_types import type_of_arrow
 from etl.mapping.epochs import EPOCHS
 from etl.mapping.found_types import TEXT, TypeFinder, joined_type
+from etl.mapping.paths import SourcePath, find_path
 from etl.mapping.unquoting import has_documents, texts_of_json
 from etl.records import ColumnType, Kind, Position, Reader
 
@@ -115,15 +116,26 @@ def _new_columns(load: Load, target: Target, opened: Opened, connection: Connect
 def _wanted(load: Load, opened: Opened) -> dict[str, ColumnSource]:
     """The target columns that the mapping feeds, in the order of the sources' columns, constants last."""
     entries: dict[str, ColumnSource] = dict(load.columns)
-    used = {name for entry in entries.values() for name in entry.source_columns}
+    paths = _paths(opened, {name for entry in entries.values() for name in entry.source_columns})
+    used = {path.column for found in paths.values() for path in found}
     ignores_rest = "*" in load.ignore_columns
     wanted: dict[str, ColumnSource] = {}
     for source in dict.fromkeys(name for _, reader in opened for name in reader.schema.names):
-        wanted |= {target: entry for target, entry in entries.items() if entry.source == source}
+        wanted |= {
+            target: entry
+            for target, entry in entries.items()
+            if entry.source is not None and any(path.column == source for path in paths[entry.source])
+        }
         is_left_over = source not in used and source not in entries and source not in load.ignore_columns
         if is_left_over and not ignores_rest:
             wanted[source] = ColumnSource.model_validate({"from": source})
     return wanted | {target: entry for target, entry in entries.items() if entry.source is None}
+
+
+def _paths(opened: Opened, names: Collection[str]) -> dict[str, list[SourcePath]]:
+    """What each of ``names`` is in the sources: a column, or a field in one."""
+    found = {name: [find_path(reader.schema, name) for _, reader in opened] for name in names}
+    return {name: [path for path in paths if path is not None] for name, paths in found.items()}
 
 
 def _found_columns(load: Load, opened: Opened, wanted: Mapping[str, ColumnSource], dialect: str) -> Iterator[NewColumn]:
@@ -158,13 +170,14 @@ def _source_types(opened: Opened, needed: Collection[str], dialect: str) -> dict
     finders: dict[str, TypeFinder] = {}
     documents: set[str] = set()
     for format_, reader in opened:
-        names = [name for name in reader.schema.names if name in needed]
         if format_ in ("csv", "jsonl"):
+            names = [name for name in reader.schema.names if name in needed]
             documents |= _find_types(reader, {name: finders.setdefault(name, TypeFinder()) for name in names})
             continue
-        for name in dict.fromkeys(names):
-            type_ = type_of_arrow(name, reader.schema.types[reader.schema.names.index(name)], dialect)
-            types[name] = joined_type(types.get(name, type_), type_)
+        for name, paths in _paths([(format_, reader)], needed).items():
+            for path in paths:
+                type_ = type_of_arrow(name, path.type, dialect)
+                types[name] = joined_type(types.get(name, type_), type_)
     for name, finder in finders.items():
         types[name] = joined_type(types.get(name, finder.found(dialect)), finder.found(dialect))
     return types | dict.fromkeys(documents, ColumnType(Kind.JSON))

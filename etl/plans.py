@@ -25,13 +25,14 @@ from etl.database import (
     MissingFile,
     Target,
     duplicates_of,
+    find_aggregates,
     find_targets,
     in_foreign_key_order,
     make,
 )
 from etl.errors import ConfigError, SourceError
 from etl.makings import find_makings
-from etl.mapping import USUAL, AnyFeed, Plan, SourceFacts, Spelling, plan_mapping
+from etl.mapping import USUAL, AnyFeed, Plan, SourceFacts, Spelling, plan_records
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
 from etl.records import Reader
 from etl.user_code import import_by_name
@@ -123,7 +124,7 @@ def planned(
     makings = find_makings(
         connection, job, loads, lambda load: [_opened(load, source) for source in sources[load.name]]
     )
-    found = find_targets(connection, job, [load for load in loads if load.name not in makings])
+    found = find_aggregates(connection, job, [load for load in loads if load.name not in makings])
     connection.rollback()
     targets = found | {name: making.target(connection.dialect) for name, making in makings.items()}
     plans = [
@@ -216,7 +217,7 @@ def _mapping(load: Load, target: Target, source: Source, schema: pa.Schema, form
         return Plan((), schema)
     null_words = load.csv.null if format_ == "csv" else ()
     facts = SourceFacts(source.path, null_words, _spelling(load, format_), transform, load.transform or "")
-    return plan_mapping(schema, target.columns, load, facts)
+    return plan_records(schema, target, load, facts)
 
 
 def _spelling(load: Load, format_: Format) -> Spelling:

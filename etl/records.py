@@ -6,7 +6,7 @@ Everything here is frozen. The words are those of the glossary in ``docs/glossar
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -30,12 +30,16 @@ class Verdict(enum.IntEnum):
 
 
 class Phase(enum.StrEnum):
-    """Where a record was refused. ``DUPLICATE`` is used with ``record_duplicates`` only."""
+    """Where a record was refused. ``DUPLICATE`` is used with ``record_duplicates`` only.
+
+    ``CHILD`` is for an element of a list that was left out of its record, which itself was written.
+    """
 
     READ = "read"
     MAP = "map"
     WRITE = "write"
     DUPLICATE = "duplicate"
+    CHILD = "child"
 
 
 class Reason(enum.StrEnum):
@@ -188,6 +192,8 @@ class Rows:
     indices: NDArray[np.int64]
     rejects: tuple[Reject, ...]
     filtered: int = 0
+    orphans: tuple[Orphan, ...] = ()  # elements of lists that could not be mapped, where they cost themselves alone
+    nested: RecordBatch | None = None  # what the lists are in, where a transform has returned other records
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +218,8 @@ class Encoded:
 class Cause:
     """The database's word on a row that it refuses.
 
-    ``is_of_another_key`` says that the key which the load means is not the one that the row repeats.
+    ``is_elsewhere`` says that a unique constraint which is broken is not the key that the load means, or not one of the
+    record's own table: that makes no duplicate.
     """
 
     reason: Reason
@@ -220,12 +227,52 @@ class Cause:
     sqlstate: str | None = None
     constraint: str | None = None
     column: str | None = None
-    is_of_another_key: bool = False
+    is_elsewhere: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        is_duplicate = self.reason is Reason.UNIQUE and not self.is_of_another_key
-        return Verdict.DUPLICATE if is_duplicate else Verdict.REJECTED
+        return Verdict.DUPLICATE if self.reason is Reason.UNIQUE and not self.is_elsewhere else Verdict.REJECTED
+
+
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """An element of a list that was left out: ``index`` is its record's place in ``Rows.columns``.
+
+    ``path`` leads to it: the name of the children and the place in their list, from 1, of it and what it is in.
+    """
+
+    index: int
+    path: tuple[tuple[str, int], ...]
+    cause: Cause
+
+    @property
+    def name(self) -> str:
+        """The name of the children, such as ``lines``, and of those that they are in before it."""
+        return ".".join(name for name, _ in self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCounts:
+    """What became of the elements of lists: ``read = written + found + rejected + skipped``.
+
+    ``found`` are shared ones that were there already, ``rejected`` those that were left out of records which were
+    written, ``skipped`` those of records, or of elements, that were not written.
+    """
+
+    read: int = 0
+    written: int = 0
+    found: int = 0
+    rejected: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: ChildCounts) -> ChildCounts:
+        return ChildCounts(
+            self.read + other.read,
+            self.written + other.written,
+            self.found + other.found,
+            self.rejected + other.rejected,
+            self.skipped + other.skipped,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,12 +315,23 @@ class Refused:
     cause: Cause
 
 
+def summed(parts: Iterable[Mapping[str, ChildCounts]]) -> dict[str, ChildCounts]:
+    """The counts of all parts together, by the name of the children."""
+    total: dict[str, ChildCounts] = {}
+    for part in parts:
+        for name, counts in part.items():
+            total[name] = total.get(name, ChildCounts()) + counts
+    return total
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What a writer did with the rows it was given: those neither refused, updated nor unchanged are written.
 
-    ``settled`` is the number of pieces whose verdicts had to be found row by row. ``updated`` and ``unchanged`` count
-    the rows whose key was there, of a load that updates: which they were nobody asks.
+    ``settled`` is the number of pieces whose verdicts had to be found row by row. Of the rows that are not refused
+    ``updated`` have changed a row that was there, or took its place, and ``unchanged`` have found one that they need
+    not change. ``children`` counts, by the name of the children, the elements that are written and those that were
+    found; ``orphans`` are those that were left out.
     """
 
     rows: int
@@ -281,6 +339,8 @@ class Outcome:
     settled: int = 0
     updated: int = 0
     unchanged: int = 0
+    orphans: tuple[Orphan, ...] = ()
+    children: Mapping[str, ChildCounts] = field(default_factory=dict)
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -355,6 +415,7 @@ class LoadResult:
     seconds: float
     rejects: tuple[RejectCount, ...] = ()
     files: tuple[FileResult, ...] = ()
+    children: Mapping[str, ChildCounts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +451,12 @@ class RunResult:
     loads: tuple[LoadResult, ...] = field(default=())
     error: str | None = None
     timing: Timing | None = None
+
+    @property
+    def has_rejects(self) -> bool:
+        """Whether a record was rejected, or a child left out of one."""
+        left_out = (counts.rejected for load in self.loads for counts in load.children.values())
+        return bool(self.counts.rejected) or any(left_out)
 
 
 class Reporter(Protocol):

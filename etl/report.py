@@ -112,6 +112,7 @@ def _load_as_dict(load: LoadResult) -> dict[str, Any]:
         "seconds": round(load.seconds, 3),
         "rejects": [_reject_count_as_dict(rejects) for rejects in load.rejects],
         "files": [_file_as_dict(file) for file in load.files],
+        **({"children": {name: asdict(counts) for name, counts in load.children.items()}} if load.children else {}),
     }
 
 
@@ -161,7 +162,14 @@ def summary(result: RunResult, command: str, *, verbose: bool = False) -> str:
     ``result.error`` is left out: it goes to standard error.
     """
     costs = _costs(result.timing) if verbose and result.timing else ""
-    parts = (_headline(result), _load_table(result), _file_notes(result), costs, _reasons(result, command))
+    parts = (
+        _headline(result),
+        _load_table(result),
+        _child_table(result),
+        _file_notes(result),
+        costs,
+        _reasons(result, command),
+    )
     return "\n\n".join(part for part in parts if part)
 
 
@@ -212,6 +220,18 @@ def _verdicts(counts: Counts) -> list[str]:
     """The verdicts that have a column: the rare ones only where a record met them."""
     rare = [verdict for verdict in RARE if getattr(counts, verdict)]
     return ["read", "written", *rare, "duplicates", "rejected"]
+
+
+def _child_table(result: RunResult) -> str:
+    """What became of the elements of lists; those that were found are shared ones."""
+    told = [(load, name, counts) for load in result.loads for name, counts in load.children.items()]
+    if not told:
+        return ""
+    fates = ["read", "written", *(["found"] if any(counts.found for _, _, counts in told) else []), "rejected"]
+    fates += ["skipped"] if any(counts.skipped for _, _, counts in told) else []
+    rows = [["children of", "", *fates]]
+    rows += [[load.name, name, *(f"{getattr(counts, fate):,}" for fate in fates)] for load, name, counts in told]
+    return "\n".join(aligned(rows, right=range(2, len(rows[0]))))
 
 
 def _numbers(counts: Counts, verdicts: Iterable[str], seconds: float) -> list[str]:

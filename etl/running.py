@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -15,12 +15,14 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from etl.accounting import check_reject_limit, counts_of, reasons_committed, reasons_of, rejects_of
+from etl.accounting import check_reject_limit, counts_of, reasons_committed, reasons_of, rejects_as_rows, rejects_of
 from etl.config import Job, Load, Method, RejectLimit
 from etl.database import (
+    Sessions,
     commit_unwaited,
     invalidated_when_lost,
     is_lost,
+    session_factory,
     target_errors,
 )
 from etl.errors import (
@@ -52,7 +54,8 @@ from etl.ledger import (
     unfinished_files,
     upgrade_ledger,
 )
-from etl.mapping import map_records
+from etl.mapping import Plan, map_records
+from etl.orphans import child_counts_of, orphan_rejects, orphans_of
 from etl.plans import LoadPlan, SourcePlan, made
 from etl.readers import (
     Fingerprints,
@@ -75,6 +78,7 @@ from etl.records import (
     Rows,
     RunResult,
     Verdict,
+    summed,
 )
 from etl.stopping import Stop, exit_code_of, held, held_on, name_of
 from etl.timing import Meter
@@ -111,6 +115,7 @@ class Preparation:
     lock: JobLock
     plans: Sequence[LoadPlan]
     fingerprints: Fingerprints
+    sessions: Callable[[Connection], Sessions] = session_factory
 
 
 @dataclass
@@ -287,7 +292,7 @@ class RunInProgress:
         passed = _Passed(time.monotonic(), file.position, Counts())
         with prefetching(self._ready_pieces(plan, planned_source, file, goal)) as pieces:
             for records, rows, encoded in self._meter.each("wait", pieces):
-                counts = self._write(plan, file, records, rows, encoded)
+                counts = self._write(plan, planned_source, file, records, rows, encoded)
                 self._reporter.records_done(records.consumed - passed.consumed, counts)
                 passed = replace(passed, end=records.end, counts=passed.counts + counts, consumed=records.consumed)
                 if self._open_rows == plan.load.commit_every:
@@ -349,7 +354,15 @@ class RunInProgress:
         every = plan.load.commit_every if isinstance(plan.load.commit_every, int) else None
         return in_pieces(batches, plan.choice.writer.piece_rows, commit_every=every, open_rows=self._open_rows)
 
-    def _write(self, plan: LoadPlan, file: File, records: RecordBatch, rows: Rows, encoded: Encoded | None) -> Counts:
+    def _write(
+        self,
+        plan: LoadPlan,
+        planned_source: SourcePlan,
+        file: File,
+        records: RecordBatch,
+        rows: Rows,
+        encoded: Encoded | None,
+    ) -> Counts:
         """Write one record batch and its rejects, in the same transaction."""
         load = plan.load
         write = self._meter.timed("write", plan.choice.writer.write)
@@ -358,12 +371,21 @@ class RunInProgress:
         if load.on_duplicate == "error" and counts.duplicates:
             raise _duplicate_found(load.name, file.path, records, outcome, rows.indices)
         add_rejects(self._session, file, rejects_of(records, rows, outcome, with_duplicates=load.record_duplicates))
+        if planned_source.mapping.children:
+            self._add_children(planned_source.mapping, file, records, rows, outcome)
         self._open_rows += len(records.numbers)
         self._meter.settled += outcome.settled
         self._counts[load.name] += counts
         self._reasons.update(reasons_of(records, rows, outcome))
         check_reject_limit(load, self._counts[load.name], self._reasons, is_complete=False)
         return counts
+
+    def _add_children(self, mapping: Plan, file: File, records: RecordBatch, rows: Rows, outcome: Outcome) -> None:
+        """Count the children of a record batch, and write the rejects of those that were left out."""
+        orphans = orphans_of(rows, outcome)
+        file.add_children(child_counts_of(records, rows, outcome, orphans, mapping))
+        if orphans:
+            add_rejects(self._session, file, rejects_as_rows(orphan_rejects(records, rows, orphans, mapping)))
 
     def _commit(self) -> None:
         """Commit rows, rejects, counts and checkpoints together, if every record of the run has its verdict.
@@ -386,7 +408,7 @@ class RunInProgress:
         with held_on(self._stop):
             close_run(self._session, self._run, "completed")
             result = self._result("completed", 0)
-        return Execution(replace(result, exit_code=3 if result.counts.rejected else 0))
+        return Execution(replace(result, exit_code=3 if result.has_rejects else 0))
 
     def broken_off(self, error: EtlError | MemoryError | KeyboardInterrupt) -> Execution:
         """Roll back, and write down how the run ended where the database still lets us; the first error stays it.
@@ -432,6 +454,7 @@ class RunInProgress:
             seconds=self._seconds.get(name, 0.0),
             rejects=rejects,
             files=(*map(_file_result, files), *self._already_loaded.get(name, ())),
+            children=summed(file.children for file in files) if plan.target.children else {},
         )
 
     def _committed_reasons(self, load: str) -> Counter[str]:

@@ -351,6 +351,71 @@ def line_records(chance: Chance) -> list[str]:
     return records
 
 
+# Orders with their lines in them ---------------------------------------------------------------------------
+
+WEB_ORDERS = range(5001, 5121)
+WEB_FAULTS = {5017: "quantity 0", 5042: "unknown product", 5063: "unknown customer", 5075: "no quantity", 5088: "price"}
+WITHOUT_LINES = 5101
+TWICE = 5030
+
+
+def web_order(number: int, chance: Chance) -> dict[str, object]:
+    customers = [n for n in range(1, CUSTOMERS + 1) if n not in REFUSED_CUSTOMERS]
+    lines = [web_line(number, chance) for _ in range(2 + chance.below(3))]
+    return {
+        "order_id": number,
+        "customer": {"id": chance.pick(customers), "channel": "web"},
+        "ordered_on": dt.date(2025, 1, 1) + dt.timedelta(days=(number - WEB_ORDERS.start) // 4),
+        "status": chance.pick(STATUSES),
+        "delivery": {"cost": Decimal(chance.below(1500)) / 100, "note": None},
+        "lines": lines if number != WITHOUT_LINES else None,
+    }
+
+
+def web_line(number: int, chance: Chance) -> dict[str, object]:
+    _, _, product_id, quantity, price = line(number, 0, chance)
+    return {"product": {"id": int(product_id or 0)}, "quantity": int(quantity or 0), "price": Decimal(price or 0)}
+
+
+def spoil_web_order(fault: str, record: dict[str, object]) -> None:
+    """Exactly one thing wrong; in a line, it is the second one."""
+    lines = record["lines"]
+    assert isinstance(lines, list)
+    match fault:
+        case "quantity 0":
+            lines[1]["quantity"] = 0
+        case "no quantity":
+            lines[1]["quantity"] = None
+        case "unknown product":
+            lines[1]["product"] = {"id": 990}
+        case "price":
+            lines[1]["price"] = Decimal("100000000.00")
+        case "unknown customer":
+            record["customer"] = {"id": 9001, "channel": "web"}
+
+
+def web_order_table(chance: Chance) -> pa.Table:
+    rows = [web_order(number, chance) for number in WEB_ORDERS]
+    for number, fault in WEB_FAULTS.items():
+        spoil_web_order(fault, rows[number - WEB_ORDERS.start])
+    rows.append(rows[TWICE - WEB_ORDERS.start])
+    product = pa.struct([("id", pa.int32())])
+    schema = pa.schema(
+        [
+            ("order_id", pa.int32()),
+            ("customer", pa.struct([("id", pa.int32()), ("channel", pa.string())])),
+            ("ordered_on", pa.date32()),
+            ("status", pa.string()),
+            ("delivery", pa.struct([("cost", pa.decimal128(10, 2)), ("note", pa.string())])),
+            (
+                "lines",
+                pa.list_(pa.struct([("product", product), ("quantity", pa.int32()), ("price", pa.decimal128(12, 2))])),
+            ),
+        ]
+    )
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
 def check_plan() -> None:
     """What is wrong must not meet: a record with two faults could be counted under either."""
     overlaps = {n for index in range(1, ORDER_FILES) for n in numbers_of_file(index)[:2]}
@@ -372,6 +437,7 @@ def main() -> None:
         path = folder / "orders" / f"orders-{index}.csv"
         write_csv(path, records, newline="\r\n" if excel else "\n", bom=excel, final=index != 9)
     write_csv(folder / "order_lines.csv", line_records(chance))
+    pq.write_table(web_order_table(Chance(20250101)), folder / "orders_with_lines.parquet")
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ def _value(value: Any) -> str:
     """As TOML: what JSON has it writes alike, but for a table."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
     return json.dumps(value)
 
 

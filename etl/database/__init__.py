@@ -1,5 +1,6 @@
 """The target database: engine and hooks, tables and their constraints, and the one map from driver errors to ours."""
 
+from etl.database.children import find_aggregates
 from etl.database.creation import (
     Making,
     NewColumn,
@@ -23,12 +24,16 @@ from etl.database.engine import (
 from etl.database.keys import SKIPPED, Duplicates, Key, duplicates_of
 from etl.database.postgresql import CatalogEntry, Check, ParentKey, UniqueKey
 from etl.database.refusals import Fate, Fault, fault_of, reason_of, target_errors
-from etl.database.tables import ForeignKey, Target, find_targets, in_foreign_key_order, missing_tables
+from etl.database.sessions import Access, CallersSessions, OwnAccess, Sessions, access_by
+from etl.database.tables import ChildTarget, ForeignKey, Target, find_targets, in_foreign_key_order, missing_tables
 
 __all__ = [
     "SKIPPED",
+    "Access",
+    "CallersSessions",
     "CatalogEntry",
     "Check",
+    "ChildTarget",
     "Duplicates",
     "Fate",
     "Fault",
@@ -37,10 +42,13 @@ __all__ = [
     "Making",
     "MissingFile",
     "NewColumn",
+    "OwnAccess",
     "ParentKey",
     "RowsDigest",
+    "Sessions",
     "Target",
     "UniqueKey",
+    "access_by",
     "answers",
     "check_names",
     "commit_unwaited",
@@ -50,6 +58,7 @@ __all__ = [
     "digest_rows",
     "duplicates_of",
     "fault_of",
+    "find_aggregates",
     "find_targets",
     "in_foreign_key_order",
     "invalidated_when_lost",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +36,9 @@ def database_engine(database: Database, *, read_only: bool = False) -> Engine:
     url = database.sqlalchemy_url
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(url, read_only=read_only)
-    options: dict[str, Any] = {}
+    # Off: it casts each value to the type of its column, which is left to the server here (NullType), and a cast to
+    # bit(3) or varchar(3) cuts in silence what an INSERT refuses.
+    options: dict[str, Any] = {"use_insertmanyvalues": False}
     if database.isolation_level is not None:
         options["isolation_level"] = database.isolation_level
     engine = create_engine(url, connect_args=_postgresql_arguments(url), hide_parameters=True, **options)
@@ -135,7 +138,7 @@ def _sqlite_engine(url: URL, *, read_only: bool) -> Engine:
     patience = {} if "timeout" in url.query else {"timeout": BUSY_TIMEOUT}
     engine = create_engine(url, connect_args=patience, hide_parameters=True)
     event.listen(engine, "connect", _own_transactions)
-    event.listen(engine, "begin", _begin_deferred if read_only else _begin_immediate)
+    event.listen(engine, "begin", _begin_deferred if read_only else begin_immediate)
     return engine.execution_options(schema_translate_map={"ledger": None})
 
 
@@ -153,7 +156,23 @@ def _own_transactions(connection: Any, _record: object) -> None:
     connection.execute(f"PRAGMA cache_size = -{SQLITE_CACHE}")
 
 
-def _begin_immediate(connection: Connection) -> None:
+@contextmanager
+def foreign_keys_checked(driver: Any) -> Iterator[None]:
+    """The same on a connection that is somebody else's and is given back as it was."""
+    isolation, (checked,) = driver.isolation_level, driver.execute("PRAGMA foreign_keys").fetchone()
+    driver.isolation_level = None
+    driver.execute("PRAGMA foreign_keys = ON")
+    try:
+        yield
+    finally:
+        with suppress(sqlite3.ProgrammingError):  # closed, when a call on it was interrupted
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
+            driver.execute(f"PRAGMA foreign_keys = {int(checked)}")
+            driver.isolation_level = isolation
+
+
+def begin_immediate(connection: Connection) -> None:
     """Take the write lock at once: a later upgrade of a read lock fails without waiting (SQLITE_BUSY_SNAPSHOT)."""
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 

@@ -46,17 +46,24 @@ class Surroundings:
 class Duplicates:
     """What becomes of a row whose key is there already.
 
-    Without a ``key`` each unique constraint is one. ``update_columns`` are those that an update changes, all that a
+    Without a ``key`` each unique constraint is one. With ``is_replacing`` a record with children takes the place of the
+    one that has its key. ``update_columns`` are those that an update changes, all that a
     row has but the key's if there are none here. ``text_columns`` are compared by their texts to find out whether
     they change, the others by the equality of their type.
     """
 
     key: Key | None = None
     is_updating: bool = False
+    is_replacing: bool = False
     update_columns: tuple[str, ...] = ()
     newer_by: str | None = None
     text_columns: frozenset[str] = frozenset()
     surroundings: Surroundings = Surroundings()
+
+    @property
+    def repetition_is_written(self) -> bool:
+        """Whether a row that repeats the key is written, over the one that is there."""
+        return self.is_updating or self.is_replacing
 
     def changed(self, names: Iterable[str]) -> tuple[str, ...]:
         """The columns that an update by a row of columns ``names`` may change."""
@@ -79,7 +86,8 @@ def duplicates_of(connection: Connection, load: Load, target: Target, given: Col
             f'Load {load.name}: update_columns and newer_by go with on_duplicate = "update".',
             "Say so, or leave them out.",
         )
-    if not (is_updating or load.key):
+    is_replacing = load.on_duplicate == "replace"
+    if not (is_updating or is_replacing or load.key):
         return SKIPPED
     if is_updating:
         _require_updatable(load, target)
@@ -93,7 +101,7 @@ def duplicates_of(connection: Connection, load: Load, target: Target, given: Col
         raise ConfigError(f"Load {load.name}: {kept[0]} is in the key, whose columns keep their values.")
     texts = _text_columns(target)
     around = _surroundings(connection, target, key) if is_updating else Surroundings()
-    return Duplicates(key, is_updating, load.update_columns, load.newer_by, texts, around)
+    return Duplicates(key, is_updating, is_replacing, load.update_columns, load.newer_by, texts, around)
 
 
 def _require_updatable(load: Load, target: Target) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,36 @@ class ForeignKey:
     columns: tuple[str, ...]
     parent: Table
     parent_columns: tuple[str, ...]
+    deletes: bool = False  # ON DELETE CASCADE
+
+
+@dataclass(frozen=True)
+class ChildTarget:
+    """Where the elements of a list go: ``attribute`` is the relationship of the parent's class that leads there.
+
+    ``link`` are the columns that the relationship fills in. ``through`` names the association table of elements that
+    many records may share: such an element is found by ``key``, or made if it ``is_created``.
+    """
+
+    name: str
+    attribute: str
+    target: Target
+    link: tuple[str, ...]
+    position: str | None
+    is_lenient: bool  # a bad element costs itself alone
+    through: str | None = None
+    key: tuple[str, ...] = ()
+    is_created: bool = True
+
+    @property
+    def mapped_columns(self) -> tuple[Column, ...]:
+        """The columns that an element may give."""
+        return tuple(column for column in self.target.columns if column.name not in (*self.link, self.position))
+
+    def key_among(self, given: Collection[str]) -> tuple[str, ...] | None:
+        """The columns that an element which is there already is found by, if the elements give them."""
+        keys = [self.key] if self.key else [key for key in self.target.unique if key]
+        return next((key for key in keys if set(key) <= set(given)), None)
 
 
 @dataclass(frozen=True)
@@ -58,6 +88,7 @@ class Target:
     is_view: bool = False
     has_conflict_clause: bool = False  # on SQLite: some constraint is declared ON CONFLICT …
     catalog: CatalogEntry | None = None  # on PostgreSQL
+    children: tuple[ChildTarget, ...] = ()
 
     @property
     def name(self) -> str:
@@ -71,6 +102,11 @@ class Target:
             for column in self.table.columns
             if column.primary_key or column.default is not None or column.server_default is not None
         )
+
+    @property
+    def members(self) -> tuple[Target, ...]:
+        """The target itself and those of its children, and theirs."""
+        return (self, *(member for child in self.children for member in child.target.members))
 
     @property
     def primary_key(self) -> tuple[str, ...]:
@@ -93,13 +129,15 @@ def in_foreign_key_order(loads: Sequence[Load], targets: dict[str, Target]) -> l
     """Parents before children; loads that do not depend on each other, or on each other in a circle, stay in order."""
     by_table: dict[str, list[str]] = {}
     for load in loads:
-        by_table.setdefault(targets[load.name].name, []).append(load.name)
+        for member in targets[load.name].members:
+            by_table.setdefault(member.name, []).append(load.name)
     edges = {
         (parent, load.name)
         for load in loads
-        for key in targets[load.name].foreign_keys
+        for member in targets[load.name].members
+        for key in member.foreign_keys
         for parent in by_table.get(key.parent.fullname, ())
-        if key.parent.fullname != targets[load.name].name
+        if key.parent.fullname != member.name and parent != load.name
     }
     names = [load.name for load in loads]
     circular = topological.find_cycles(edges, names)
@@ -110,8 +148,13 @@ def in_foreign_key_order(loads: Sequence[Load], targets: dict[str, Target]) -> l
 
 def _find_target(connection: Connection, inspector: Inspector, job: Job, load: Load) -> Target:
     if load.model is not None:
-        return _model_target(connection, inspector, load, load.model, job.folder)
-    schema, name = _schema_and_name(inspector, load, job.database.db_schema)
+        return entity_target(connection, inspector, load, _import_model(load, load.model, job.folder))
+    return table_target(connection, inspector, load, job.database.db_schema)
+
+
+def table_target(connection: Connection, inspector: Inspector, load: Load, default_schema: str | None) -> Target:
+    """The target of a load with ``table``. Raises TargetMismatch for a table that is not there."""
+    schema, name = _schema_and_name(inspector, load, default_schema)
     table = _reflected(connection, inspector, name, schema, load)
     columns = _columns(connection, inspector, table)
     _let_database_fill_in_keys(table)
@@ -120,8 +163,8 @@ def _find_target(connection: Connection, inspector: Inspector, job: Job, load: L
     return Target(inspector.dialect.name, table, columns, entity, attributes, is_users_model=False, **surroundings)
 
 
-def _model_target(connection: Connection, inspector: Inspector, load: Load, model: str, folder: Path) -> Target:
-    entity = _import_model(load, model, folder)
+def entity_target(connection: Connection, inspector: Inspector, load: Load, entity: type[Any]) -> Target:
+    """The target that a mapped class of the user's is. Raises TargetMismatch for a table that is not there."""
     mapper = sa.inspect(entity)
     table = mapper.local_table
     if not inspector.has_table(table.name, table.schema):
@@ -229,6 +272,7 @@ def _refuse_unreadable(connection: Connection, name: str, schema: str | None) ->
 def _let_database_fill_in_keys(table: Table) -> None:
     """A trigger may fill in a key that the source does not give, or the database refuses the row: no need to warn."""
     for column in table.primary_key.columns:
+        column.nullable = False  # SQLite says otherwise, and several rows at once need to be told apart by it
         if column.server_default is None and column is not table.autoincrement_column:
             column.server_default = sa.FetchedValue()
 
@@ -345,7 +389,8 @@ _DEFERRED = re.compile(r"\bINITIALLY\s+DEFERRED\b", re.IGNORECASE)
 def _foreign_key(key: Any, table: Table) -> ForeignKey:
     columns, parent_columns = tuple(key["constrained_columns"]), tuple(key["referred_columns"])
     name = key["name"] or f"{table.name}_{'_'.join(columns)}_fkey"
-    return ForeignKey(name, columns, _parent(key, table, parent_columns), parent_columns)
+    deletes = str(key.get("options", {}).get("ondelete", "")).upper() == "CASCADE"
+    return ForeignKey(name, columns, _parent(key, table, parent_columns), parent_columns, deletes)
 
 
 def _parent(key: Any, table: Table, columns: tuple[str, ...]) -> Table:

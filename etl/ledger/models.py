@@ -7,13 +7,15 @@ step in ``migrations/versions``.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ForeignKey, MetaData
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from etl.records import Counts, Position
+from etl.records import ChildCounts, Counts, Position, summed
 
 _BIG = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite generates values for INTEGER PRIMARY KEY only
 
@@ -79,6 +81,10 @@ class File(Base):
     duplicates: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     rejected: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     filtered: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    child_counts: Mapped[dict[str, dict[str, int]] | None] = mapped_column(
+        sa.JSON(none_as_null=True),
+        deferred=True,  # an older ledger, which is only read, need not have it
+    )
     seconds: Mapped[float] = mapped_column(sa.Float, default=0.0)
     updated_at: Mapped[dt.datetime] = mapped_column(UtcTime)
 
@@ -116,6 +122,15 @@ class File(Base):
             counts.unchanged,
         )
         self.duplicates, self.rejected, self.filtered = counts.duplicates, counts.rejected, counts.filtered
+
+    @property
+    def children(self) -> dict[str, ChildCounts]:
+        """The counts of the children by their name."""
+        return {name: ChildCounts(**counts) for name, counts in (self.child_counts or {}).items()}
+
+    def add_children(self, counts: Mapping[str, ChildCounts]) -> None:
+        total = summed([self.children, counts])
+        self.child_counts = {name: asdict(each) for name, each in total.items()}
 
 
 class RejectedRecord(Base):

@@ -88,7 +88,8 @@ class Computation:
 
     @property
     def source_columns(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(arg.column.name for arg in self.arguments if isinstance(arg, Argument)))
+        columns = (arg.column for arg in self.arguments if isinstance(arg, Argument))
+        return tuple(dict.fromkeys(name for column in columns for name in column.source_columns))
 
     def __str__(self) -> str:
         shown = (str(arg.column) if isinstance(arg, Argument) else repr(arg.as_py()) for arg in self.arguments)

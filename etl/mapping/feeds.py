@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from etl.config import ColumnSource
 from etl.errors import SourceError
 from etl.mapping.conversion import Conversion, Converted, then
+from etl.mapping.paths import SourcePath
 from etl.mapping.typed import canonical_texts, plain_array
 from etl.records import RecordBatch
 
@@ -76,20 +77,28 @@ AnyFeed = Feed | FromConstant
 
 @dataclass(frozen=True, slots=True)
 class SourceColumn:
-    """A column of the source, as it is."""
+    """A column of the source, or a field in one, as it is."""
 
-    name: str
-    type: pa.DataType
+    path: SourcePath
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def type(self) -> pa.DataType:
+        return self.path.type
 
     @property
     def source_columns(self) -> tuple[str, ...]:
-        return (self.name,)
+        """What the reader has to give."""
+        return (self.path.column,)
 
     def __str__(self) -> str:
         return f'"{self.name}"'
 
     def cells(self, records: RecordBatch) -> Converted:
-        array = records.columns.column(self.name)
+        array = self.path.values(records.columns)
         if array.type != self.type:
             raise SourceError(f'Source column "{self.name}" has type {array.type}, but had {self.type} before.')
         return Converted(array)
@@ -144,7 +153,7 @@ class Concatenation:
 
     @property
     def source_columns(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(column.name for column in self.columns))
+        return tuple(dict.fromkeys(name for column in self.columns for name in column.source_columns))
 
     def __str__(self) -> str:
         between = f' with "{self.separator}" between' if self.separator else ""

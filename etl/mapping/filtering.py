@@ -24,6 +24,7 @@ from etl.errors import ConfigError, EtlError, SourceError, TargetMismatch
 from etl.mapping.conversion import Conversion, Converted, Refused, then
 from etl.mapping.kinds import Reading, choose_conversion
 from etl.mapping.numbers import float_conversion
+from etl.mapping.paths import SourcePath, find_path, paths_of
 from etl.mapping.typed import canonical_texts, is_document, plain_array, plain_type
 from etl.records import ColumnType, Kind
 
@@ -43,15 +44,16 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Test:
-    """One comparison of one source column."""
+    """One comparison of one source column, or of a field in one."""
 
-    column: str
+    column: SourcePath
     read: Conversion
     judge: Callable[[pa.Array], Mask]
 
     def __call__(self, columns: pa.RecordBatch) -> Judged:
-        read = self.read(columns.column(self.column))
-        return Judged(self.judge(read.values), {place: (self.column, why) for place, why in read.refused.items()})
+        read = self.read(self.column.values(columns))
+        refused = {place: (self.column.name, why) for place, why in read.refused.items()}
+        return Judged(self.judge(read.values), refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +97,33 @@ def plan_filter(source: pa.Schema, conditions: Sequence[Condition]) -> RecordFil
 
     Raises SourceError for a column that the source has not, and ConfigError for a comparison that its type cannot meet.
     """
-    columns = [name for condition in conditions for name in condition.source_columns]
-    missing = [name for name in columns if name not in source.names]
-    if missing:
-        names = ", ".join(f'"{name}"' for name in source.names)
-        raise SourceError(f'filter: missing column "{missing[0]}"; the source has {names}', _CORRECT)
-    planned = tuple(_planned(source, condition) for condition in conditions)
+    paths = {name: _path(source, name) for condition in conditions for name in condition.source_columns}
+    planned = tuple(_planned(paths, condition) for condition in conditions)
     words = tuple(_words(condition) for condition in conditions)
-    return RecordFilter(Combination(planned, all_must_hold=True), tuple(dict.fromkeys(columns)), words)
+    columns = tuple(dict.fromkeys(path.column for path in paths.values()))
+    return RecordFilter(Combination(planned, all_must_hold=True), columns, words)
 
 
-def _planned(source: pa.Schema, condition: Condition) -> Test | Combination:
+def _path(source: pa.Schema, name: str) -> SourcePath:
+    path = find_path(source, name)
+    if path is None:
+        names = ", ".join(f'"{known}"' for known in paths_of(source))
+        raise SourceError(f'filter: missing column "{name}"; the source has {names}', _CORRECT)
+    return path
+
+
+def _planned(paths: Mapping[str, SourcePath], condition: Condition) -> Test | Combination:
     if condition.any:
-        return Combination(tuple(_planned(source, inner) for inner in condition.any), all_must_hold=False)
-    column = condition.column or ""
+        return Combination(tuple(_planned(paths, inner) for inner in condition.any), all_must_hold=False)
+    column = paths[condition.column or ""]
     try:
-        return _test(column, source.field(column).type, condition)
+        return _test(column, condition)
     except EtlError as error:
-        raise ConfigError(f'filter: column "{column}": {error.problem}', error.remedy or _CORRECT) from error
+        raise ConfigError(f'filter: column "{column.name}": {error.problem}', error.remedy or _CORRECT) from error
 
 
-def _test(column: str, type_: pa.DataType, condition: Condition) -> Test:
-    name, value = condition.comparison
+def _test(column: SourcePath, condition: Condition) -> Test:
+    (name, value), type_ = condition.comparison, column.type
     if name == "is_null":
         return Test(column, Converted, partial(_is_null, wanted=bool(value)))
     if is_document(plain_type(type_)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from etl.config import ColumnSource, Condition
 from etl.errors import ConfigError, EtlError, SourceError, TargetMismatch
+from etl.json_cells import are_json_cells
 from etl.mapping.computations import Argument, Computation, argument_type, check_function, plan_computation
 from etl.mapping.conversion import Converted
 from etl.mapping.feeds import (
@@ -27,6 +28,7 @@ from etl.mapping.feeds import (
 )
 from etl.mapping.filtering import RecordFilter, plan_filter
 from etl.mapping.kinds import AS_IT_IS, Reading, choose_conversion, conversion_of_texts
+from etl.mapping.paths import SourcePath, find_path, is_inside, leaves_of, paths_of
 from etl.mapping.spelling import USUAL, Spelling
 from etl.mapping.transforms import Function, Transform, plan_transform
 from etl.mapping.typed import canonical_texts, plain_array, plain_type
@@ -60,24 +62,41 @@ class SourceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ChildPlan:
+    """How the elements of a list become rows: ``path`` leads to the list, ``mapping`` is that of its elements.
+
+    With ``is_lenient`` an element that cannot be mapped costs itself alone, else its record.
+    """
+
+    name: str
+    table: str
+    path: SourcePath
+    mapping: Plan
+    is_lenient: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How records become rows: filtered, transformed, mapped. ``columns`` are in the order of the target table.
 
-    ``source`` are the source's own columns.
+    ``source`` are the source's own columns, ``children`` are lists in what is mapped.
     """
 
     columns: tuple[AnyFeed, ...]
     source: pa.Schema
     filter: RecordFilter | None = None
     transform: Transform | None = None
+    children: tuple[ChildPlan, ...] = ()
 
     @property
     def source_columns(self) -> tuple[str, ...]:
         """The source columns that are needed, each once: all of them where they are transformed."""
         if self.transform is not None:
             return tuple(self.source.names)
+        fed = (name for column in self.columns for name in column.source_columns)
+        lists = (child.path.column for child in self.children)
         filtered = () if self.filter is None else self.filter.source_columns
-        return tuple(dict.fromkeys((*(name for column in self.columns for name in column.source_columns), *filtered)))
+        return tuple(dict.fromkeys((*fed, *lists, *filtered)))
 
     @property
     def schema(self) -> pa.Schema:
@@ -85,8 +104,18 @@ class Plan:
         return pa.schema([(column.name, column.type) for column in self.columns])
 
 
-def plan_mapping(source: pa.Schema, target: Sequence[Column], load: Load, facts: SourceFacts = SourceFacts()) -> Plan:
-    """Settle which records are taken, and what feeds each target column.
+def _no_lists(source: pa.Schema) -> tuple[ChildPlan, ...]:
+    return ()
+
+
+def plan_mapping(
+    source: pa.Schema,
+    target: Sequence[Column],
+    load: Load,
+    facts: SourceFacts = SourceFacts(),
+    plan_lists: Callable[[pa.Schema], tuple[ChildPlan, ...]] = _no_lists,
+) -> Plan:
+    """Settle which records are taken, and what feeds each target column; ``plan_lists`` settles it for their children.
 
     The filter looks at the source's own columns; where there is a transform, all else looks at what that returns. An
     entry of ``[load.columns]`` decides for its target column, and may use a source column that others use
@@ -100,13 +129,15 @@ def plan_mapping(source: pa.Schema, target: Sequence[Column], load: Load, facts:
     applies is its class.
     """
     transform = _transform(source, load, facts)
-    draft = _Draft(source if transform is None else transform.schema, target, load, facts)
+    mapped = source if transform is None else transform.schema
+    children = plan_lists(mapped)
+    draft = _Draft(mapped, target, load, facts, {child.path.name for child in children})
     record_filter = _filter(draft, source)
     matches = {**_match_entries(draft), **_match_names(draft)}
     feeds = [_feed(draft, column, matches[column.name]) for column in target if column.name in matches]
     _check_left_over(draft, matches.values())
     draft.raise_faults()
-    return Plan(tuple(feed for feed in feeds if feed is not None), source, record_filter, transform)
+    return Plan(tuple(feed for feed in feeds if feed is not None), source, record_filter, transform, children)
 
 
 def _transform(source: pa.Schema, load: Load, facts: SourceFacts) -> Transform | None:
@@ -136,6 +167,7 @@ class _Draft:
     target: Sequence[Column]
     load: Load
     facts: SourceFacts
+    lists: set[str]
     faults: list[EtlError] = field(default_factory=list)
 
     @property
@@ -144,7 +176,7 @@ class _Draft:
 
     @property
     def used_by_entries(self) -> set[str]:
-        return {entry.source for entry in self.load.columns.values() if entry.source is not None}
+        return self.lists | {entry.source for entry in self.load.columns.values() if entry.source is not None}
 
     def raise_faults(self) -> None:
         for kind in (ConfigError, TargetMismatch, SourceError):
@@ -182,20 +214,31 @@ def _target_fault(name: str, columns: Mapping[str, Column]) -> EtlError | None:
 
 
 def _source_fault(entry: ColumnSource, draft: _Draft) -> EtlError | None:
-    names = draft.source.names
-    missing = [name for name in entry.source_columns if name not in names]
+    missing = [name for name in entry.source_columns if find_path(draft.source, name) is None]
     if not missing or (entry.source is not None and entry.default is not None):
         return None
     where = "the source" if draft.facts.transform is None else "what the transform returns"
+    known = list(paths_of(draft.source))
+    if _is_in_json(missing[0], draft.source):
+        return SourceError(
+            f'"{missing[0]}" leads into a column of JSON lines, which is one text; paths are for structs',
+            "Load the column whole into a JSON column, or write the file as Parquet first.",
+        )
     return SourceError(
-        f'missing column "{missing[0]}"{_close(missing[0], names)}; {where} has {_quoted(names)}',
+        f'missing column "{missing[0]}"{_close(missing[0], known)}; {where} has {_quoted(known)}',
         "Correct the names under [load.columns] or the source's header.",
     )
 
 
+def _is_in_json(path: str, source: pa.Schema) -> bool:
+    return any(are_json_cells(field.type) and path.startswith(f"{field.name}.") for field in source)
+
+
 def _match_names(draft: _Draft) -> dict[str, ColumnSource]:
     """The entries that target columns without one have by their names."""
-    free = set(draft.source.names) - draft.used_by_entries - set(draft.load.ignore_columns)
+    not_free = draft.used_by_entries | set(draft.load.ignore_columns)
+    names = set(draft.source.names)
+    free = (names - not_free) | {path for path in paths_of(draft.source) if not is_inside(path, not_free)}
     return {
         column.name: ColumnSource.model_validate({"from": column.name})
         for column in draft.target
@@ -220,7 +263,7 @@ def _fed(draft: _Draft, column: Column, entry: ColumnSource) -> AnyFeed:
         path = constant_of(column.type, draft.facts.path, "the path of the source")
         return FromConstant(column.name, type_, path, "the path of the source")
     default = None if entry.default is None else _default(column, entry, entry.default)
-    if default is not None and entry.source is not None and entry.source not in draft.source.names:
+    if default is not None and entry.source is not None and find_path(draft.source, entry.source) is None:
         words = f'the default {entry.default!r}, since the source has no column "{entry.source}"'
         return FromConstant(column.name, type_, default, words)
     origin = _origin(draft.source, entry)
@@ -248,7 +291,9 @@ def _origin(source: pa.Schema, entry: ColumnSource) -> Origin:
 def _source_column(source: pa.Schema, name: str) -> SourceColumn:
     if source.names.count(name) > 1:
         raise SourceError(f'the source has more than one column "{name}"', "Give each its own name.")
-    return SourceColumn(name, source.field(name).type)
+    path = find_path(source, name)
+    assert path is not None, "looked for before"
+    return SourceColumn(path)
 
 
 def _reading(draft: _Draft, entry: ColumnSource) -> Reading:
@@ -315,9 +360,9 @@ def _cells_of(value: object) -> pa.Array:
 
 def _check_left_over(draft: _Draft, entries: Iterable[ColumnSource]) -> None:
     taken = {name for entry in (*entries, *draft.load.columns.values()) for name in entry.source_columns}
-    taken |= {name for condition in draft.load.filter for name in condition.source_columns}
+    taken |= draft.lists | {name for condition in draft.load.filter for name in condition.source_columns}
     if not draft.ignores_rest:
-        left = [name for name in draft.source.names if name not in taken and name not in draft.load.ignore_columns]
+        left = [path for name in draft.source.names for path in _left_of(draft, name, taken)]
         draft.faults += [_left_over_fault(draft, name) for name in dict.fromkeys(left)]
     if not draft.faults and not taken:
         draft.faults.append(
@@ -327,6 +372,21 @@ def _check_left_over(draft: _Draft, entries: Iterable[ColumnSource]) -> None:
                 "Map at least one under [load.columns].",
             )
         )
+
+
+def _left_of(draft: _Draft, column: str, taken: Iterable[str]) -> list[str]:
+    """A column of the source that nothing takes; of a struct of which some is taken, the fields that nothing takes."""
+    settled = [*taken, *draft.load.ignore_columns]
+    if draft.source.names.count(column) == 1 and any(is_inside(path, [column]) for path in settled):
+        return [leaf for leaf in leaves_of(draft.source, column) if not _is_settled(draft, column, leaf, settled)]
+    return [] if column in settled else [column]
+
+
+def _is_settled(draft: _Draft, column: str, leaf: str, settled: Collection[str]) -> bool:
+    """A field that has the path of another column by its own name is reached by the struct around it only."""
+    path = find_path(draft.source, leaf)
+    is_reached = path is not None and path.column == column
+    return column in settled or (is_reached and is_inside(leaf, settled))
 
 
 def _left_over_fault(draft: _Draft, name: str) -> EtlError:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pyarrow import types
 
 from etl.json_cells import are_json_cells
+from etl.mapping.children import MappedChildren, map_children
 from etl.mapping.conversion import Converted, Refused
 from etl.mapping.documents import json_document
 from etl.mapping.filtering import RecordFilter
@@ -21,26 +22,31 @@ from etl.mapping.plan import Plan
 from etl.mapping.transforms import Transform
 from etl.mapping.typed import canonical_texts, is_document, plain_array
 from etl.mapping.unquoting import shown_texts
-from etl.records import Phase, RecordBatch, Reject, Rows
+from etl.records import Orphan, Phase, RecordBatch, Reject, Rows
 
 
 def map_records(records: RecordBatch, plan: Plan) -> Rows:
     """The rows of a record batch, in order, and a reject for each record that cannot be mapped.
 
     What the filter and the transform of the plan leave out is no row and no reject. A record with several bad cells is
-    one reject, which names the first of them in the order of the target table. NULL is mapped to NULL for every type:
-    whether a column may be NULL is for the database to say.
+    one reject, which names the first of them in the order of the target table, and then of its children. NULL is mapped
+    to NULL for every type: whether a column may be NULL is for the database to say.
     """
     taken = _taken(records, plan)
     converted = [column.convert(taken.records) for column in plan.columns]
+    children = [map_children(taken.records, child) for child in plan.children]
     columns = pa.RecordBatch.from_arrays([column.values for column in converted], schema=plan.schema)
-    refused = _first_refusals(plan, converted)
+    for child, mapped in zip(plan.children, children, strict=True):
+        columns = columns.append_column(child.name, mapped.lists)
+    refused = _first_refusals(plan, converted, children)
+    orphans = tuple(orphan for mapped in children for orphan in mapped.orphans)
     indices = taken.places
     rejects = _rejects(records, taken.refused | {int(indices[place]): why for place, why in refused.items()})
     if refused:
         good = _none_of(refused, columns.num_rows)
-        columns, indices = columns.filter(pa.array(good)), indices[good]
-    return Rows(columns, indices, rejects, taken.filtered)
+        columns, indices, orphans = columns.filter(pa.array(good)), indices[good], _kept_orphans(orphans, good)
+    nested = taken.records if plan.children and plan.transform is not None else None
+    return Rows(columns, indices, rejects, taken.filtered, orphans, nested)
 
 
 _Refusals = dict[int, tuple[str | None, Refused]]  # by place: the column, and why
@@ -96,12 +102,21 @@ def _where(records: RecordBatch, mask: NDArray[np.bool_]) -> RecordBatch:
     return replace(records, columns=records.columns.filter(pa.array(mask)), numbers=records.numbers[mask], lines=lines)
 
 
-def _first_refusals(plan: Plan, converted: Sequence[Converted]) -> _Refusals:
+def _first_refusals(plan: Plan, converted: Sequence[Converted], children: Sequence[MappedChildren]) -> _Refusals:
     refused: _Refusals = {}
     for column, cells in zip(plan.columns, converted, strict=True):
         for index, why in cells.refused.items():
             refused.setdefault(index, (column.name, why))
+    for mapped in children:
+        for index, told in mapped.refused.items():
+            refused.setdefault(index, told)
     return refused
+
+
+def _kept_orphans(orphans: Sequence[Orphan], good: NDArray[np.bool_]) -> tuple[Orphan, ...]:
+    """Those of records that are rows, by the places of these."""
+    places = np.cumsum(good) - 1
+    return tuple(replace(orphan, index=int(places[orphan.index])) for orphan in orphans if good[orphan.index])
 
 
 def _rejects(records: RecordBatch, refused: _Refusals) -> tuple[Reject, ...]:
@@ -138,6 +153,8 @@ def source_documents(columns: pa.RecordBatch, indices: Sequence[int] | NDArray[n
     ]
     return pc.binary_join_element_wise("{", pc.binary_join_element_wise(*members, ", "), "}", "")
 
+
+MOST_SHOWN = 65_536  # characters of a nested value in a reject
 
 _NEEDS_NO_ESCAPE = r"\A[ !#-\[\]-~]*\z"
 
@@ -179,5 +196,8 @@ def _shown(cell: bytes) -> str:
 
 
 def _shown_document(cell: Any) -> str:
+    """As long as the text of a record that could not be read: a list may hold most of its record."""
     text = json_document(cell)
-    return f"({cell.type})" if isinstance(text, Refused) else text
+    if isinstance(text, Refused):
+        return f"({cell.type})"
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"

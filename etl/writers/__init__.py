@@ -14,6 +14,7 @@ from etl.database import SKIPPED, CatalogEntry, Duplicates, Target
 from etl.errors import ConfigError
 from etl.records import Encoded, Outcome
 from etl.writers.bulk import HalvingBulkWriter, SqliteBulkWriter
+from etl.writers.graph import GraphWriter
 from etl.writers.keyed import KeyedWriter
 from etl.writers.row import CoreRowWriter, RowWriter, UpdatingRowWriter
 
@@ -59,6 +60,8 @@ def choose_writer(
 
 
 def _choice(target: Target, method: Method, given: Collection[str] | None, duplicates: Duplicates) -> Choice:
+    if target.children:
+        return Choice(GraphWriter(target, duplicates), _why_graphs(target))
     if method == "row":
         return Choice(_row_writer(target, duplicates), "the method is given")
     if target.is_users_model:
@@ -74,6 +77,10 @@ def _choice(target: Target, method: Method, given: Collection[str] | None, dupli
         reason = f"a piece that fails is settled by halves: triggers ({', '.join(target.triggers)})"
         return Choice(_bulk_writer(target, duplicates), reason)
     return Choice(_bulk_writer(target, duplicates), "many rows under one savepoint, settled when one is refused")
+
+
+def _why_graphs(target: Target) -> str:
+    return f"a record and its children ({', '.join(child.name for child in target.children)}) share one savepoint"
 
 
 def _copy_choice(

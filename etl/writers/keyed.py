@@ -28,8 +28,8 @@ class _Writer(Protocol):
 class KeyedWriter:
     """Another writer, whose refusals by a unique constraint are judged by the load's key.
 
-    Where rows are updated, a row that repeats the key is none of the refused, and who is refused for a unique
-    constraint would have taken a value that another row has.
+    Where rows are updated or replaced, a row that repeats the key is none of the refused, and who is refused for a
+    unique constraint would have taken a value that another row has.
     """
 
     writer: _Writer
@@ -53,5 +53,5 @@ class KeyedWriter:
 
     def _judged(self, cause: Cause) -> Cause:
         key = self.duplicates.key
-        is_of_key = not self.duplicates.is_updating and key is not None and cause.constraint in key.names
-        return cause if cause.reason is not Reason.UNIQUE or is_of_key else replace(cause, is_of_another_key=True)
+        is_of_key = not self.duplicates.repetition_is_written and key is not None and cause.constraint in key.names
+        return cause if cause.reason is not Reason.UNIQUE or is_of_key else replace(cause, is_elsewhere=True)

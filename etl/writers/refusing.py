@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,17 @@ def null_key_refusals(rows: pa.RecordBatch, target: Target) -> dict[int, Refusal
         return {}
     keys = [column for column in target.columns if column.is_primary_key]
     return {index: Refusal(index, _null_key(key)) for key in reversed(keys) for index in _nulls(rows, key)}
+
+
+def null_key_cause(values: Mapping[str, Any], target: Target, link: Collection[str]) -> Cause | None:
+    """The same for one child, whose columns ``link`` the relationship fills in; None where there is no such NULL."""
+    if target.dialect != "sqlite":
+        return None
+    for key in target.columns:
+        is_null = values[key.name] is None if key.name in values else not key.has_default
+        if key.is_primary_key and key.name not in link and is_null:
+            return _null_key(key)
+    return None
 
 
 def _null_key(key: Column) -> Cause:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -36,23 +36,11 @@ class RowWriter:
                 continue
             try:
                 with session.begin_nested():
-                    session.add(self._row(values))  # flushed on leaving
+                    # Transient, pending after ``add``, persistent once flushed; transient again when refused.
+                    session.add(constructed(self.target, values))  # flushed on leaving
             except (IntegrityError, DataError, StatementError, ValueError) as error:
                 refused[index] = refusal(error, index, values, session, self.target)
         return Outcome(rows.num_rows, grouped(refused.values()))
-
-    def _row(self, values: Values) -> object:
-        """A new, transient object: pending after ``add``, persistent once flushed, transient again when refused.
-
-        The identity map refers to it weakly, so that it is gone with the next one. The ORM takes None for "not
-        given" where a column has a default or is a key: ``null()`` says that the source gave NULL.
-        """
-        assert self.target.entity is not None
-        given = {
-            self.target.attributes[name]: sa.null() if value is None and name in self.target.filled_in else value
-            for name, value in values.items()
-        }
-        return self.target.entity(**given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +106,17 @@ class UpdatingRowWriter:
                 tally.restore(mark)
                 refused[index] = refusal(error, index, values, session, self.target)
         return Outcome(rows.num_rows, grouped(refused.values()), 0, *tally.read())
+
+
+def constructed(target: Target, values: Values) -> Any:
+    """A new, transient object of the target's class.
+
+    The identity map refers to it weakly, so that it is gone with the next one. The ORM takes None for "not given" where
+    a column has a default or is a key: ``null()`` says that the source gave NULL.
+    """
+    assert target.entity is not None
+    given = {
+        target.attributes[name]: sa.null() if value is None and name in target.filled_in else value
+        for name, value in values.items()
+    }
+    return target.entity(**given)

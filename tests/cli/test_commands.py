@@ -314,7 +314,7 @@ def test_check_as_json_is_one_object_for_programs(job):
 def test_check_knows_the_ledger_of_earlier_runs(sqlite_job):
     sqlite_job.call("load")
 
-    assert sqlite_job.call("check", "--json").result["ledger"] == "0001"
+    assert sqlite_job.call("check", "--json").result["ledger"] == "0002"
 
 
 def test_check_warns_of_a_required_column_that_nothing_feeds(job):

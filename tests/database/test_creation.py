@@ -213,6 +213,19 @@ def test_a_parquet_file_gives_the_types_of_its_schema(job, tmp_path):
     assert {name: type_.upper().replace(",", ", ").replace("  ", " ") for name, type_ in found.items()} == declared
 
 
+def test_a_field_of_a_struct_gives_its_type_to_the_column_that_takes_it(job, tmp_path):
+    customer = pa.struct([("name", pa.string()), ("since", pa.date32())])
+    rows = [{"id": 1, "customer": {"name": "Ana", "since": dt.date(2024, 2, 29)}}, {"id": 2, "customer": None}]
+    schema = pa.schema([("id", pa.int32()), ("customer", customer)])
+    pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "orders.parquet")
+    job.configure(f'{LOAD.replace("csv", "parquet")}\nignore_columns = "customer.name"\ncolumns.day = "customer.since"')
+
+    assert job.call("load").exit_code == 0
+    assert {name: type_.upper() for name, type_ in types(job.url).items()} == {"id": "INTEGER", "day": "DATE"}
+    days = query(job.url, "SELECT day FROM orders WHERE id = 1")
+    assert [str(day) for (day,) in days] == ["2024-02-29"]
+
+
 def test_names_are_quoted(job):
     job.write("orders.csv", 'Order,a%b,"c""d",select,é ü\n1,2,3,4,5\n')
     job.configure(LOAD.replace('key = "id"', 'key = "Order"').replace('table = "orders"', "table = 'My \"table'"))

@@ -25,6 +25,7 @@ COMPANIONS: dict[tuple[str, str], dict[str, Any]] = {
     ("ColumnSource", "as"): COMPUTED,
     ("Condition", "format"): {"column": "day", "equals": dt.date(2024, 2, 29)},
 }
+CHILD = ("load", "children", "x")
 BASE: dict[str, Any] = {"database": {"url": "sqlite:///shop.db"}, "load": [{"source": "x.csv", "table": "x"}]}
 
 
@@ -116,7 +117,9 @@ def config_with(model: str, way: tuple[str, ...], values: dict[str, Any]) -> dic
     if way == ("load",):
         others = {"source": load["source"]} if "model" in table else load
         return BASE | {"load": [others | table]}
-    for key in reversed(way[1:]):
+    for place, key in reversed(list(enumerate(way))[1:]):
+        if way[: place + 1] == CHILD:
+            table = {"table": "order_lines"} | table
         table = {key: table}
     return BASE | {"load": [load | table]}
 

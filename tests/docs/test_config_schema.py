@@ -59,11 +59,12 @@ def whole(example: str) -> str:
     if "[[load]]" not in example:
         before = example.partition("[load.")[0]
         tables = before if before.startswith("[") else ""  # else they are keys of the load
-        example = f"{tables}\n{LOAD}{example.removeprefix(tables)}"
+        load = LOAD.replace('source = "orders.csv"\n', "") if example.startswith("source = ") else LOAD
+        example = f"{tables}\n{load}{example.removeprefix(tables)}"
     return example if "[database]" in example else DATABASE + example
 
 
-@pytest.mark.parametrize("name", ["quickstart.toml", "postgres.toml"])
+@pytest.mark.parametrize("name", ["quickstart.toml", "postgres.toml", "sources.toml", "nested.toml"])
 def test_a_sample_config_names_the_schema_beside_it_in_its_first_line(name):
     first = (ROOT / "configs" / name).read_text(encoding="utf-8").partition("\n")[0]
 

@@ -498,7 +498,7 @@ LOAD_KEYS = [
     ),
     (
         'on_duplicate = "merge"',
-        '[[load]] number 1, on_duplicate: "merge" is not allowed; allowed: "skip", "update" or "error"',
+        '[[load]] number 1, on_duplicate: "merge" is not allowed; allowed: "skip", "update", "replace" or "error"',
     ),
     (
         "commit_every = 0",
@@ -696,7 +696,7 @@ UNKNOWN_KEYS = [
         DATABASE + LOAD + "zzz = 1\n",
         "[[load]] number 1, zzz: unknown key; allowed: source, name, format, hive, table, model, create, add_columns, "
         "key, on_duplicate, update_columns, newer_by, record_duplicates, max_rejects, max_record_bytes, commit_every, "
-        "method, ignore_columns, csv, columns, filter, transform.",
+        "method, ignore_columns, csv, columns, filter, transform, children.",
     ),
 ]
 
@@ -874,3 +874,22 @@ def test_a_bad_url_on_the_command_line_is_not_shown():
     assert str(told.value) == (
         "The database URL cannot be used. Give one such as sqlite:///shop.db or postgresql://host/name."
     )
+
+
+CHILDREN = [
+    ('tables = "x"', '[load.children.lines] of load 1, tables: unknown key; did you mean "table"?'),
+    ('orphans = "no"', '[load.children.lines] of load 1, orphans: "no" is not allowed; allowed: "refuse" or "reject".'),
+    (
+        "columns = { a = { formatt = 1 } }",
+        '[load.children.lines.columns] of load 1, a.formatt: unknown key; did you mean "format"?',
+    ),
+    (
+        'children = { taxes = { table = "t", position = 1 } }',
+        "[load.children.lines.children.taxes] of load 1, position: 1 is not allowed;",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "told"), CHILDREN)
+def test_what_is_wrong_with_a_child_is_told_with_its_place(folder, text, told):
+    assert told in error_of(folder, f'{DATABASE}{LOAD}[load.children.lines]\ntable = "order_lines"\n{text}\n')
