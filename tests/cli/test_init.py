@@ -193,6 +193,23 @@ def test_the_files_of_a_folder_go_into_one_table(folder):
     assert "# 3 records" in text
 
 
+def test_json_lines_have_the_types_of_their_texts_and_the_table_that_is_made_has_them(folder, monkeypatch, database_url):
+    monkeypatch.setenv("SHOP_URL", database_url)
+    lines = ['{"id": 1, "at": "2024-01-31", "code": "007", "more": {"a": [1, 2]}}', '{"id": 2, "more": null}']
+    (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
+
+    ended = loaded("job.toml", "events.jsonl", database=("--database", "${SHOP_URL}"))
+
+    types = re.findall(r"^(\w+) = .*# (\w+)", Path("job.toml").read_text(), re.MULTILINE)
+    assert types[-4:] == [("id", "bigint"), ("at", "date"), ("code", "text"), ("more", "json")]
+    assert (ended.exit_code, ended.result["written"]) == (0, 2)
+    assert [str(cell) for cell in query(database_url, "SELECT id, at, code FROM events ORDER BY id")[0]] == [
+        "1",
+        "2024-01-31",
+        "007",
+    ]
+
+
 def test_parquet_has_its_types(folder):
     pq.write_table(pa.table({"id": pa.array([1, 2], pa.int32()), "Price": [1.5, None]}), folder / "p.parquet")
 
