@@ -33,8 +33,6 @@ def find_makings(
     No transaction is open while the sources are read. Raises SourceError for one that cannot be read, TargetMismatch
     for columns that the database cannot have, ConfigError for a key that is none of them.
     """
-    if not any(load.create or load.add_columns for load in loads):
-        return {}
     missing = missing_tables(connection, job, loads)
     growing = [load for load in loads if load.add_columns and load.name not in missing]
     targets = find_targets(connection, job, growing)

@@ -31,7 +31,6 @@ from etl.database import (
     make,
 )
 from etl.errors import ConfigError, SourceError
-from etl.makings import find_makings
 from etl.mapping import USUAL, AnyFeed, Plan, SourceFacts, Spelling, plan_records
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
 from etl.records import Reader
@@ -121,9 +120,7 @@ def planned(
 
     The transaction that the catalog was read in is over. Raises ConfigError, SourceError or TargetMismatch.
     """
-    makings = find_makings(
-        connection, job, loads, lambda load: [_opened(load, source) for source in sources[load.name]]
-    )
+    makings = _makings(connection, job, loads, sources)
     found = find_aggregates(connection, job, [load for load in loads if load.name not in makings])
     connection.rollback()
     targets = found | {name: making.target(connection.dialect) for name, making in makings.items()}
@@ -133,6 +130,16 @@ def planned(
     ]
     connection.rollback()
     return plans
+
+
+def _makings(
+    connection: Connection, job: Job, loads: Sequence[Load], sources: Mapping[str, Sequence[Source]]
+) -> dict[str, Making]:
+    if not any(load.create or load.add_columns for load in loads):
+        return {}
+    from etl.makings import find_makings  # who makes nothing has no use for it
+
+    return find_makings(connection, job, loads, lambda load: [_opened(load, source) for source in sources[load.name]])
 
 
 def made(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> list[LoadPlan]:

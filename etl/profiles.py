@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from etl.config import Format, Load
 from etl.errors import EtlError
+from etl.json_cells import are_json_cells
 from etl.mapping.arrow_types import type_of_arrow
 from etl.mapping.column_bytes import ColumnBytes
 from etl.mapping.found_types import TEXT, TypeFinder, joined_type
 from etl.mapping.kinds import Reading, choose_conversion, conversion_of_texts
+from etl.mapping.unquoting import has_documents, texts_of_json
 from etl.readers import Source, open_reader
 from etl.records import ColumnType, Kind, Position, Reader, RecordBatch
 
@@ -92,7 +94,7 @@ class ProfiledTable:
         for reader, format_ in self._opened():
             given = {name: builders.setdefault(name, _ColumnBuilder(name)) for name in reader.schema.names}
             for builder in builders.values():
-                builder.begin(reader.schema, self._dialect, is_text=format_ == "csv")
+                builder.begin(reader.schema, self._dialect, is_text=format_ in ("csv", "jsonl"))
             for records in reader.batches(Position(), reader.schema.names):
                 read += records.read
                 unreadable += len(records.rejects)
@@ -154,6 +156,7 @@ class _ColumnBuilder:
     given_type: ColumnType | None = None
     is_text: bool = True
     has_text: bool = False
+    has_documents: bool = False
     formats: dict[str, Kind] = field(default_factory=lambda: dict(_FORMATS))
 
     def begin(self, schema: pa.Schema, dialect: str, *, is_text: bool) -> None:
@@ -168,11 +171,16 @@ class _ColumnBuilder:
         self.values += len(array) - array.null_count
         if not self.is_text:
             return
+        if are_json_cells(array.type):
+            self.has_documents |= has_documents(array)
+            array = texts_of_json(array).values
         self.finder.add(array)
         for part in (array.drop_null().slice(0, 64), array):
             self.formats = {text: kind for text, kind in self.formats.items() if _takes(part, kind, text)}
 
     def column(self, dialect: str, rows: int) -> ColumnProfile:
+        if self.has_documents:
+            return ColumnProfile(self.name, ColumnType(Kind.JSON), rows - self.values)
         type_ = self.given_type or TEXT
         if self.has_text:
             found = self.finder.found(dialect)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
 from etl.config import ColumnSource, Condition
 from etl.errors import ConfigError, EtlError, SourceError, TargetMismatch
 from etl.json_cells import are_json_cells
-from etl.mapping.computations import Argument, Computation, argument_type, check_function, plan_computation
 from etl.mapping.conversion import Converted
 from etl.mapping.feeds import (
     AnyFeed,
@@ -26,13 +25,16 @@ from etl.mapping.feeds import (
     cleaning,
     reading_words,
 )
-from etl.mapping.filtering import RecordFilter, plan_filter
 from etl.mapping.kinds import AS_IT_IS, Reading, choose_conversion, conversion_of_texts
 from etl.mapping.paths import SourcePath, find_path, is_inside, leaves_of, paths_of
 from etl.mapping.spelling import USUAL, Spelling
-from etl.mapping.transforms import Function, Transform, plan_transform
 from etl.mapping.typed import canonical_texts, plain_array, plain_type
 from etl.records import Column, ColumnType
+
+if TYPE_CHECKING:
+    from etl.mapping.computations import Argument, Computation
+    from etl.mapping.filtering import RecordFilter
+    from etl.mapping.transforms import Function, Transform
 
 
 class Load(Protocol):
@@ -144,6 +146,8 @@ def _transform(source: pa.Schema, load: Load, facts: SourceFacts) -> Transform |
     if facts.transform is None:
         return None
     try:
+        from etl.mapping.transforms import plan_transform  # only for who transforms
+
         return plan_transform(facts.transform_name, facts.transform, source, facts.path)
     except ConfigError as error:
         raise ConfigError(f'Load "{load.name}" cannot be mapped: {error.problem}.', error.remedy) from error
@@ -153,6 +157,8 @@ def _filter(draft: _Draft, source: pa.Schema) -> RecordFilter | None:
     if not draft.load.filter:
         return None
     try:
+        from etl.mapping.filtering import plan_filter  # only for who filters
+
         return plan_filter(source, draft.load.filter)
     except EtlError as error:
         draft.faults.append(error)
@@ -311,6 +317,8 @@ def _reading(draft: _Draft, entry: ColumnSource) -> Reading:
 
 
 def _computation(source: pa.Schema, entry: ColumnSource, function: str) -> Computation:
+    from etl.mapping.computations import Argument, argument_type, check_function, plan_computation
+
     check_function(function)
     read_as = None if entry.read_as is None else argument_type(entry.read_as)
     arguments: list[Argument | pa.Scalar] = []
@@ -325,6 +333,8 @@ def _computation(source: pa.Schema, entry: ColumnSource, function: str) -> Compu
 
 
 def _argument(column: SourceColumn, read_as: ColumnType | None, entry: ColumnSource) -> Argument:
+    from etl.mapping.computations import Argument
+
     if read_as is not None:
         conversion = choose_conversion(column.type, read_as, Reading(entry.format, entry.timezone))
         return Argument(column, conversion, conversion_of_texts(read_as).type)

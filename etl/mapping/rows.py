@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +17,14 @@ from etl.json_cells import are_json_cells
 from etl.mapping.children import MappedChildren, map_children
 from etl.mapping.conversion import Converted, Refused
 from etl.mapping.documents import json_document
-from etl.mapping.filtering import RecordFilter
 from etl.mapping.plan import Plan
-from etl.mapping.transforms import Transform
 from etl.mapping.typed import canonical_texts, is_document, plain_array
 from etl.mapping.unquoting import shown_texts
 from etl.records import Orphan, Phase, RecordBatch, Reject, Rows
+
+if TYPE_CHECKING:
+    from etl.mapping.filtering import RecordFilter
+    from etl.mapping.transforms import Transform
 
 
 def map_records(records: RecordBatch, plan: Plan) -> Rows:

@@ -14,7 +14,6 @@ from etl.database import SKIPPED, CatalogEntry, Duplicates, Target
 from etl.errors import ConfigError
 from etl.records import Encoded, Outcome
 from etl.writers.bulk import HalvingBulkWriter, SqliteBulkWriter
-from etl.writers.graph import GraphWriter
 from etl.writers.keyed import KeyedWriter
 from etl.writers.row import CoreRowWriter, RowWriter, UpdatingRowWriter
 
@@ -61,6 +60,8 @@ def choose_writer(
 
 def _choice(target: Target, method: Method, given: Collection[str] | None, duplicates: Duplicates) -> Choice:
     if target.children:
+        from etl.writers.graph import GraphWriter  # only for nested records
+
         return Choice(GraphWriter(target, duplicates), _why_graphs(target))
     if method == "row":
         return Choice(_row_writer(target, duplicates), "the method is given")

@@ -27,7 +27,16 @@ def imported_by_second_load(folder: Path, url: str) -> set[str]:
 def test_a_load_imports_nothing_of_the_other_database_or_format(database_url: str, tmp_path: Path) -> None:
     imported = imported_by_second_load(tmp_path, database_url)
     assert {"etl.loading", "pyarrow.csv", "sqlalchemy.orm"} <= imported
-    unneeded = {"alembic", "pyarrow.parquet", "pyarrow.fs", "msgspec", "etl.readers.arrow", "urllib.request"}
+    unneeded = {
+        "alembic",
+        "pyarrow.parquet",
+        "pyarrow.fs",
+        "msgspec",
+        "etl.readers.arrow",
+        "urllib.request",
+        "etl.makings",
+    }
+    unneeded |= {"etl.mapping.computations", "etl.mapping.filtering", "etl.mapping.transforms", "etl.writers.graph"}
     if is_postgresql(database_url):
         unneeded |= {"filelock", "sqlalchemy.dialects.sqlite"}
     else:

@@ -17,6 +17,8 @@ from sqlalchemy import make_url
 from etl.initial_config import snake_case
 from tests.commands import ROOT, Ended, call, count, execute, is_postgresql, query, tables
 
+pytestmark = pytest.mark.newest_is_enough
+
 CUSTOMERS = "CustomerID,Name,Postal code\n1,Ana,01000\n2,Rui,02000\n3,Eva,\n"
 ORDERS = "Order ID;Customer ID;Date;Total\n10;1;31/01/2024;1.50\n11;2;01/02/2024;20\n12;1;15/02/2024;3.25\n"
 LINES = "order_id,line,sku\n10,1,a\n10,2,b\n11,1,a\n"
@@ -189,6 +191,23 @@ def test_the_files_of_a_folder_go_into_one_table(folder):
     assert loads["orders"]["key"] == ["id"]
     assert "# numeric(38,1), 1 NULL" in text
     assert "# 3 records" in text
+
+
+def test_json_lines_have_the_types_of_their_texts_and_the_table_that_is_made_has_them(folder, monkeypatch, database_url):
+    monkeypatch.setenv("SHOP_URL", database_url)
+    lines = ['{"id": 1, "at": "2024-01-31", "code": "007", "more": {"a": [1, 2]}}', '{"id": 2, "more": null}']
+    (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
+
+    ended = loaded("job.toml", "events.jsonl", database=("--database", "${SHOP_URL}"))
+
+    types = re.findall(r"^(\w+) = .*# (\w+)", Path("job.toml").read_text(), re.MULTILINE)
+    assert types[-4:] == [("id", "bigint"), ("at", "date"), ("code", "text"), ("more", "json")]
+    assert (ended.exit_code, ended.result["written"]) == (0, 2)
+    assert [str(cell) for cell in query(database_url, "SELECT id, at, code FROM events ORDER BY id")[0]] == [
+        "1",
+        "2024-01-31",
+        "007",
+    ]
 
 
 def test_parquet_has_its_types(folder):

@@ -14,6 +14,8 @@ import pytest
 from tests.commands import Job, call, is_postgresql, items_job, query
 from tests.commands import ledger as ledger_table
 
+pytestmark = pytest.mark.newest_is_enough
+
 ORDERS = (
     "CREATE TABLE orders (id INTEGER PRIMARY KEY, customer VARCHAR(20) NOT NULL, total NUMERIC(8, 2), record INTEGER)"
 )

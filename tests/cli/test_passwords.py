@@ -26,6 +26,8 @@ from etl.showing import shown_url, without_passwords
 from tests.commands import ITEMS, Ended, Job, call, etl, items_csv, items_job, query, wait_until
 from tests.databases import connect, fresh_role
 
+pytestmark = pytest.mark.newest_is_enough
+
 # In a URL most of its characters are written otherwise. Neither end of it may be seen, in whatever form.
 SECRET = "Zx9Head'/@%: k+ü?&#=Tail7Qz"
 ENDS = ("Zx9Head", "Tail7Qz")

@@ -33,6 +33,8 @@ from tests.files import write_csv, write_job
 from tests.jobs import fetch, ledger, plain_connection, run_sql
 from tests.proxy import BIND, COPY_DATA, QUERY, Connection, proxied
 
+pytestmark = pytest.mark.newest_is_enough
+
 TABLE = "CREATE TABLE t (id INTEGER, n INTEGER, CONSTRAINT ck_n CHECK (n >= 0))"
 RECORDS, FILES = 120, 2
 CHECKED, MAPPED = 7, 11  # each 7th record breaks ck_n, and each 11th is refused by the mapper

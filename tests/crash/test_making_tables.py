@@ -12,6 +12,8 @@ from tests.commands import execute, is_postgresql, query, tables
 from tests.crash.nursery import Nursery
 from tests.crash.steps import Moment, Step
 
+pytestmark = pytest.mark.newest_is_enough
+
 LOADS = """
 [[load]]
 source = "new.csv"

@@ -22,6 +22,8 @@ from tests.crash.steps import Step
 from tests.crash.three_files import TABLE, make_job
 from tests.jobs import fetch, run_sql
 
+pytestmark = pytest.mark.newest_is_enough
+
 NEEDS_ROOT = "needs root and a PostgreSQL cluster on this machine: a small disk is mounted for it"
 NEEDS_CLUSTER = "needs a PostgreSQL cluster on this machine: its processes are killed"
 

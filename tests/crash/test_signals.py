@@ -28,6 +28,8 @@ from tests.files import write_csv, write_job
 from tests.jobs import fetch, run_sql
 from tests.proxy import ANY, COPY_DATA, proxied
 
+pytestmark = pytest.mark.newest_is_enough
+
 SECONDS = 5.0  # as promised
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 BOTH = pytest.mark.parametrize("number", list(CODES), ids=["SIGINT", "SIGTERM"])

@@ -16,6 +16,8 @@ from etl.records import ColumnType, Kind
 from tests.commands import Job, count, execute, is_postgresql, query, tables
 from tests.jobs import job_for
 
+pytestmark = pytest.mark.newest_is_enough
+
 ORDERS = """\
 id,code,price,rate,paid,day,at,seen,mark,note,empty
 1,007,1.50,1e-3,true,2024-01-31,2024-01-31 10:00,2024-01-31T10:00:00Z,0e6b1a52-9b1e-4c0e-8a83-0d8b2d5c0f11,a,

@@ -45,6 +45,8 @@ from tests.databases import connect
 from tests.files import write_csv, write_job
 from tests.jobs import fetch, has_table, is_sqlite, ledger, run_sql
 
+pytestmark = pytest.mark.newest_is_enough
+
 MIGRATIONS = Path(etl.ledger.schema.__file__).parent / "migrations"
 STEPS = list(ScriptDirectory(str(MIGRATIONS)).walk_revisions())
 HEADER = ("id", "n")

@@ -137,7 +137,7 @@ def run_pytest(folder: Path, *arguments: str, **environment: str) -> subprocess.
 PROCESSES = pytest.mark.parametrize("processes", [0, 2])
 
 
-@PROCESSES
+@pytest.mark.parametrize("processes", [pytest.param(0, marks=pytest.mark.long), 2])
 def test_skipped_test_fails_the_run_when_skips_are_not_allowed(tmp_path: Path, processes: int) -> None:
     (tmp_path / "test_it.py").write_text("import pytest\ndef test_it():\n    pytest.skip('no reason')\n")
     assert run_pytest(tmp_path).returncode == pytest.ExitCode.OK

@@ -30,6 +30,8 @@ from etl.records import Counts, RunResult
 from tests.files import write_csv, write_job
 from tests.jobs import fetch, is_sqlite, ledger, run_sql
 
+pytestmark = pytest.mark.newest_is_enough
+
 KEYED = "CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)"
 HEADER = ("id", "n")
 MOST_SECONDS = 30

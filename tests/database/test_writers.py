@@ -409,6 +409,7 @@ def test_columns_may_have_any_name(database_url: str) -> None:
     assert fetch(database_url, f"SELECT {chosen} FROM t WHERE id = 2") == [tuple(range(0, 2 * len(ODD_NAMES), 2))]
 
 
+@pytest.mark.newest_is_enough
 def test_key_columns_and_tables_may_have_any_name(database_url: str) -> None:
     run_sql(
         database_url,

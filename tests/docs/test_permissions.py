@@ -14,6 +14,8 @@ from tests.commands import ROOT, Ended, Job
 from tests.databases import fresh_role
 from tests.jobs import fetch, run_sql
 
+pytestmark = pytest.mark.newest_is_enough
+
 PAGE = ROOT / "docs" / "permissions.md"
 TABLES = (
     "CREATE TABLE customers (id INTEGER PRIMARY KEY, name TEXT NOT NULL)",
