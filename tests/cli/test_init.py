@@ -193,7 +193,7 @@ def test_the_files_of_a_folder_go_into_one_table(folder):
     assert "# 3 records" in text
 
 
-def test_json_lines_have_the_types_of_their_texts_and_the_table_that_is_made_has_them(folder, monkeypatch, database_url):
+def test_json_lines_have_the_types_of_their_texts_and_so_has_the_table_that_is_made(folder, monkeypatch, database_url):
     monkeypatch.setenv("SHOP_URL", database_url)
     lines = ['{"id": 1, "at": "2024-01-31", "code": "007", "more": {"a": [1, 2]}}', '{"id": 2, "more": null}']
     (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
