@@ -399,10 +399,12 @@ def _parent(key: Any, table: Table, columns: tuple[str, ...]) -> Table:
     if (name, schema) == (table.name, table.schema):
         return table
     known = table.metadata.tables.get(name if schema is None else f"{schema}.{name}")
-    if known is not None and set(columns) <= set(known.columns.keys()):
-        return known  # of the user's own classes, which is not ours to change, or of another foreign key
-    stubs: list[sa.Column[Any]] = [sa.Column(column, quote=True) for column in columns]
-    return Table(name, table.metadata, *stubs, schema=schema, quote=True, quote_schema=True, extend_existing=True)
+    if known is None:  # else it is of the user's own classes, or of another foreign key
+        known = Table(name, table.metadata, schema=schema, quote=True, quote_schema=True)
+    for column in columns:
+        if column not in known.columns:
+            known.append_column(sa.Column(column, quote=True))
+    return known
 
 
 def _unique_names(connection: Connection, inspector: Inspector, table: Table) -> dict[tuple[str, ...], str]:

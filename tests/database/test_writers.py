@@ -15,6 +15,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+import etl
 from etl.config import Method
 from etl.database import session_factory
 from etl.errors import TargetError, TargetMismatch
@@ -786,3 +787,19 @@ def test_objects_do_not_stay_in_memory(database_url: str, method: Method) -> Non
         assert len(session.identity_map) <= 1
         assert target.entity is not None
         assert sum(type(object_) is target.entity for object_ in gc.get_objects()) <= 1
+
+
+def test_two_foreign_keys_may_refer_to_other_columns_of_one_table(database_url: str, tmp_path: Path) -> None:
+    run_sql(
+        database_url,
+        "CREATE TABLE parent (k INTEGER PRIMARY KEY, q INTEGER, UNIQUE (k, q))",
+        "INSERT INTO parent VALUES (1, 10)",
+        "CREATE TABLE child (id INTEGER PRIMARY KEY, p INTEGER REFERENCES parent, k INTEGER, q INTEGER,"
+        " FOREIGN KEY (k, q) REFERENCES parent (k, q))",
+    )
+    (tmp_path / "a.csv").write_text("id,p,k,q\n1,1,1,10\n2,2,,\n3,1,1,11\n")
+    (tmp_path / "job.toml").write_text(
+        f'[database]\nurl = "{database_url}"\n[[load]]\nsource = "a.csv"\ntable = "child"\n'
+    )
+    counts = etl.load(tmp_path / "job.toml").counts
+    assert (counts.written, counts.rejected) == (1, 2)
