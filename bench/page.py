@@ -34,7 +34,7 @@ RATIOS = """
 ![Seconds of etl beside what each case is measured against](bench/ratios.svg)
 
 *By hand* is one `psql` process that makes a temporary table, fills it by `\\copy`, and does
-`INSERT … SELECT … ON CONFLICT DO NOTHING`: it says nothing of which rows were left out.
+`INSERT … SELECT … ON CONFLICT DO NOTHING`, or `DO UPDATE` for updates: it says nothing of which rows were left out.
 """
 TOOLS = """
 ## Other tools
