@@ -151,22 +151,18 @@ def made(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> list[Lo
         logger.info("%s.", making.words(connection.dialect))
         make(connection, making)
     targets = find_targets(connection, job, [plan.load for plan in plans if plan.making is not None])
-    return [
-        plan if plan.making is None else _on_target(connection, job, plan, targets[plan.load.name]) for plan in plans
-    ]
+    return [plan if plan.making is None else _on_target(connection, plan, targets[plan.load.name]) for plan in plans]
 
 
-def _on_target(connection: Connection, job: Job, plan: LoadPlan, target: Target) -> LoadPlan:
-    transform = _transform(plan.load, job.folder)
+def _on_target(connection: Connection, plan: LoadPlan, target: Target) -> LoadPlan:
+    """The plan by the same method; a load that makes something transforms nothing."""
     sources = tuple(
-        replace(planned, mapping=_mapping(plan.load, target, planned.source, planned.schema, planned.format, transform))
+        replace(planned, mapping=_mapping(plan.load, target, planned.source, planned.schema, planned.format, None))
         for planned in plan.sources
     )
     method = cast(Method, plan.choice.writer.method)
-    given = _given(sources)
-    duplicates = duplicates_of(connection, plan.load, target, sorted(given))
-    writer = choose_writer(target, method, given, duplicates).writer
-    return LoadPlan(plan.load, target, Choice(writer, plan.choice.reason), sources, duplicates)
+    duplicates, choice = _chosen(connection, plan.load, target, sources, method)
+    return LoadPlan(plan.load, target, replace(choice, reason=plan.choice.reason), sources, duplicates)
 
 
 def _plan(
@@ -180,11 +176,25 @@ def _plan(
 ) -> LoadPlan:
     transform = _transform(load, job.folder)
     planned_sources = tuple(_plan_source(load, target, source, transform) for source in sources)
-    given = _given(planned_sources)
     is_there = making is None or making.existing is not None
-    duplicates = duplicates_of(connection, load, target, sorted(given)) if is_there else SKIPPED
-    choice = choose_writer(target, method or load.method, given, duplicates)
+    wanted = method or load.method
+    duplicates, choice = _chosen(connection, load, target, planned_sources, wanted, is_there=is_there)
     return LoadPlan(load, target, choice, planned_sources, duplicates, making)
+
+
+def _chosen(
+    connection: Connection,
+    load: Load,
+    target: Target,
+    sources: Sequence[SourcePlan],
+    method: Method,
+    *,
+    is_there: bool = True,
+) -> tuple[Duplicates, Choice]:
+    """What becomes of duplicates, and who writes. Of a table that ``is_there`` not yet no key can be asked for."""
+    given = _given(sources)
+    duplicates = duplicates_of(connection, load, target, sorted(given)) if is_there else SKIPPED
+    return duplicates, choose_writer(target, method, given, duplicates)
 
 
 def _given(sources: Sequence[SourcePlan]) -> set[str]:

@@ -20,7 +20,7 @@ from etl.records import Counts, Phase, Position, Reason, Reject, RejectCount
 class SourceIdentity:
     """Which source, for which load, into which table: what decides whether it was loaded already.
 
-    ``sha256`` is empty as long as it is not known; it has to be before the commit.
+    ``sha256`` is empty as long as it is not known, of a source that ``is_unheard_of``; it has to be before the commit.
     """
 
     load: str
@@ -77,9 +77,9 @@ def open_file(session: Session, run: Run, source: SourceIdentity, method: str, *
     A file that this very run has loaded is given back with the status ``loaded``. Nothing is committed: a new row
     goes with the first rows of the source. Raises SourceChanged when a checkpoint was made from other content.
     """
-    earlier = _newest_file(session, run, source, File.sha256 == source.sha256, File.size == source.size)
+    earlier = _file_of_content(session, run, source)
     if earlier is None:
-        if not rerun:
+        if source.sha256 and not rerun:
             _refuse_changed(session, run, source)
         return _new_file(session, run, source, method, Position())
     if earlier.run_id == run.id and earlier.path == source.path:
@@ -97,7 +97,7 @@ def is_unheard_of(session: Session, run: Run, source: SourceIdentity) -> bool:
 
 def is_loaded(session: Session, run: Run, source: SourceIdentity) -> bool:
     """Whether ``open_file`` would find that there is nothing to be loaded of a source."""
-    earlier = _newest_file(session, run, source, File.sha256 == source.sha256, File.size == source.size)
+    earlier = _file_of_content(session, run, source)
     return earlier is not None and earlier.status == "loaded"
 
 
@@ -281,6 +281,13 @@ def _newest_file(session: Session, run: Run, source: SourceIdentity, *where: sa.
         chosen = chosen.where(File.run_id == run.id)
     is_loaded_first = sa.case((File.status == "loaded", 0), else_=1)
     return session.scalars(chosen.order_by(is_loaded_first, File.id.desc()).limit(1)).first()
+
+
+def _file_of_content(session: Session, run: Run, source: SourceIdentity) -> File | None:
+    """None without asking where the content is not known yet: then the ledger has never heard of the source."""
+    if not source.sha256:
+        return None
+    return _newest_file(session, run, source, File.sha256 == source.sha256, File.size == source.size)
 
 
 def _refuse_changed(session: Session, run: Run, source: SourceIdentity) -> None:

@@ -20,6 +20,7 @@ from etl.database import ChildTarget, Target
 from etl.errors import SourceError, TargetMismatch
 from etl.json_cells import are_json_cells
 from etl.mapping.conversion import Converted, Refused
+from etl.mapping.feeds import AnyFeed
 from etl.mapping.paths import SourcePath, find_path, paths_of
 from etl.mapping.plan import ChildPlan, Plan, SourceFacts, plan_mapping
 from etl.mapping.typed import plain_array, plain_type
@@ -188,7 +189,10 @@ def map_children(records: RecordBatch, plan: ChildPlan) -> MappedChildren:
     elements = Elements.of(records, plan.path)
     converted = [column.convert(elements.records) for column in plan.mapping.columns]
     inner = [map_children(elements.records, child) for child in plan.mapping.children]
-    refused = _refused_elements(plan, elements, converted, inner)
+    nulls = {int(place): ("", NO_ELEMENT) for place in elements.nulls}
+    refused = (
+        nulls | first_refusals(plan.mapping.columns, converted, inner) | nulls
+    )  # first, and not by what is in them
     good = np.ones(len(elements.places), dtype=bool)
     good[list(refused)] = False
     lists = _as_lists(plan, elements, converted, inner, good, len(records.numbers))
@@ -203,15 +207,16 @@ def map_children(records: RecordBatch, plan: ChildPlan) -> MappedChildren:
     return MappedChildren(lists, by_record, _orphans(plan, elements, {}, inner))
 
 
-def _refused_elements(
-    plan: ChildPlan, elements: Elements, converted: Sequence[Converted], inner: Sequence[MappedChildren]
+def first_refusals(
+    columns: Sequence[AnyFeed], converted: Sequence[Converted], children: Sequence[MappedChildren]
 ) -> dict[int, tuple[str, Refused]]:
-    refused: dict[int, tuple[str, Refused]] = {int(place): ("", NO_ELEMENT) for place in elements.nulls}
-    for column, cells in zip(plan.mapping.columns, converted, strict=True):
+    """By place the first column that refuses it, in the order of ``columns`` and then of the children, and why."""
+    refused: dict[int, tuple[str, Refused]] = {}
+    for column, cells in zip(columns, converted, strict=True):
         for place, why in cells.refused.items():
             refused.setdefault(place, (column.name, why))
-    for children in inner:
-        for place, told in children.refused.items():
+    for mapped in children:
+        for place, told in mapped.refused.items():
             refused.setdefault(place, told)
     return refused
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pyarrow import types
 
 from etl.json_cells import are_json_cells
-from etl.mapping.children import MappedChildren, map_children
-from etl.mapping.conversion import Converted, Refused
+from etl.mapping.children import first_refusals, map_children
+from etl.mapping.conversion import Refused
 from etl.mapping.documents import json_document
 from etl.mapping.plan import Plan
 from etl.mapping.typed import canonical_texts, is_document, plain_array
@@ -40,7 +40,7 @@ def map_records(records: RecordBatch, plan: Plan) -> Rows:
     columns = pa.RecordBatch.from_arrays([column.values for column in converted], schema=plan.schema)
     for child, mapped in zip(plan.children, children, strict=True):
         columns = columns.append_column(child.name, mapped.lists)
-    refused = _first_refusals(plan, converted, children)
+    refused = first_refusals(plan.columns, converted, children)
     orphans = tuple(orphan for mapped in children for orphan in mapped.orphans)
     indices = taken.places
     rejects = _rejects(records, taken.refused | {int(indices[place]): why for place, why in refused.items()})
@@ -102,17 +102,6 @@ def _where(records: RecordBatch, mask: NDArray[np.bool_]) -> RecordBatch:
         return records
     lines = None if records.lines is None else records.lines[mask]
     return replace(records, columns=records.columns.filter(pa.array(mask)), numbers=records.numbers[mask], lines=lines)
-
-
-def _first_refusals(plan: Plan, converted: Sequence[Converted], children: Sequence[MappedChildren]) -> _Refusals:
-    refused: _Refusals = {}
-    for column, cells in zip(plan.columns, converted, strict=True):
-        for index, why in cells.refused.items():
-            refused.setdefault(index, (column.name, why))
-    for mapped in children:
-        for index, told in mapped.refused.items():
-            refused.setdefault(index, told)
-    return refused
 
 
 def _kept_orphans(orphans: Sequence[Orphan], good: NDArray[np.bool_]) -> tuple[Orphan, ...]:

@@ -7,21 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.comparison import Postgresql, Sqlite, require_equal_methods
+from tests.equivalence.campaigns import few, many
 from tests.tables import Draw, Example, Table, postgresql_examples, quoted, sqlite_examples
 
-FEW, MANY = 5, 2_000
-IN_ONE_DATABASE = settings(
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+FEW = 5
 
 
+@st.composite
 def _updating(draw: Draw, example: Example, *more: str) -> Example:
     """The same with updates, by a key that the table mostly has; sometimes an UPDATE fires a trigger, one of ``more``,
     or another table refers to what is updated."""
@@ -86,7 +82,7 @@ def _on_postgresql(postgresql: Postgresql, data: st.DataObject, folder: Path) ->
         f" INSERT INTO log VALUES ('update', 1); RETURN new; END $$; CREATE TRIGGER note BEFORE UPDATE ON {table}"
         " FOR EACH ROW EXECUTE FUNCTION note()"
     )
-    require_equal_methods(postgresql, data.draw(_updated(example, note), "the example"), folder)
+    require_equal_methods(postgresql, data.draw(_updating(example, note), "the example"), folder)
 
 
 def _on_sqlite(sqlite: Sqlite, data: st.DataObject, folder: Path) -> None:
@@ -96,16 +92,10 @@ def _on_sqlite(sqlite: Sqlite, data: st.DataObject, folder: Path) -> None:
         f"CREATE TRIGGER note AFTER UPDATE ON {table} BEGIN INSERT INTO log VALUES ('update', 1); END",
         f"CREATE TRIGGER note BEFORE UPDATE ON {table} BEGIN SELECT RAISE(ABORT, 'no') WHERE new.{second} IS NULL; END",
     )
-    require_equal_methods(sqlite, data.draw(_updated(example, *triggers), "the example"), folder)
+    require_equal_methods(sqlite, data.draw(_updating(example, *triggers), "the example"), folder)
 
 
-@st.composite
-def _updated(draw: Draw, example: Example, *more: str) -> Example:
-    return _updating(draw, example, *more)
-
-
-@pytest.mark.timeout(900)  # one that fails is made smaller for up to five minutes
-@settings(IN_ONE_DATABASE, max_examples=FEW)
+@few(FEW)
 @given(data=st.data())
 def test_methods_agree_on_updates_of_any_table_of_postgresql(
     postgresql: Postgresql, tmp_path: Path, data: st.DataObject
@@ -113,9 +103,7 @@ def test_methods_agree_on_updates_of_any_table_of_postgresql(
     _on_postgresql(postgresql, data, tmp_path)
 
 
-@pytest.mark.long
-@pytest.mark.timeout(7200)
-@settings(IN_ONE_DATABASE, max_examples=MANY)
+@many
 @given(data=st.data())
 def test_methods_agree_on_updates_of_any_table_of_postgresql_many_times(
     postgresql: Postgresql, tmp_path: Path, data: st.DataObject
@@ -123,16 +111,13 @@ def test_methods_agree_on_updates_of_any_table_of_postgresql_many_times(
     _on_postgresql(postgresql, data, tmp_path)
 
 
-@pytest.mark.timeout(900)  # one that fails is made smaller for up to five minutes
-@settings(IN_ONE_DATABASE, max_examples=FEW)
+@few(FEW)
 @given(data=st.data())
 def test_methods_agree_on_updates_of_any_table_of_sqlite(sqlite: Sqlite, tmp_path: Path, data: st.DataObject) -> None:
     _on_sqlite(sqlite, data, tmp_path)
 
 
-@pytest.mark.long
-@pytest.mark.timeout(7200)
-@settings(IN_ONE_DATABASE, max_examples=MANY)
+@many
 @given(data=st.data())
 def test_methods_agree_on_updates_of_any_table_of_sqlite_many_times(
     sqlite: Sqlite, tmp_path: Path, data: st.DataObject
