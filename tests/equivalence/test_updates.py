@@ -54,23 +54,27 @@ def _referred(draw: Draw, table: Table, columns: str) -> Table:
     parts = columns.split(", ")
     declared = [_type_of(table, part) for part in parts]
     own = [f"r{at}" for at in range(len(parts))]
+    kind = "UNLOGGED " if "UNLOGGED" in _making(table) else ""  # only such a table may refer to one
     body = [
         *map(" ".join, zip(own, declared, strict=True)),
         f"FOREIGN KEY ({', '.join(own)}) REFERENCES {name} ({columns}){rule}",
     ]
     return replace(
         table,
-        ddl=(*table.ddl, f"CREATE TABLE kid ({', '.join(body)})"),
+        ddl=(*table.ddl, f"CREATE {kind}TABLE kid ({', '.join(body)})"),
         present=(*table.present, f"INSERT INTO kid SELECT {columns} FROM {name}"),
         looked_at=(*table.looked_at, "SELECT * FROM kid"),
     )
 
 
 def _type_of(table: Table, column: str) -> str:
-    made = next(statement for statement in table.ddl if f" {quoted(table.name)} (" in statement)
-    declared = re.search(rf"{re.escape(column)} (.*?), \"", made)
+    declared = re.search(rf"{re.escape(column)} (.*?), \"", _making(table))
     assert declared is not None
     return {"serial": "int"}.get(declared[1], declared[1].partition(" GENERATED")[0])
+
+
+def _making(table: Table) -> str:
+    return next(statement for statement in table.ddl if f" {quoted(table.name)} (" in statement)
 
 
 def _on_postgresql(postgresql: Postgresql, data: st.DataObject, folder: Path) -> None:
