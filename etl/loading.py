@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
+from sqlalchemy.orm import Session
 
 from etl.config import Job, Load, Method, RejectLimit, parse_limit, read_job
 from etl.database import (
@@ -32,7 +33,7 @@ from etl.ledger import (
     Opened,
     job_lock,
 )
-from etl.plans import chosen_loads, found_sources, missing_file, planned
+from etl.plans import chosen_loads, found_sources, made, missing_file, planned
 from etl.progress import Silence
 from etl.readers import (
     Fingerprints,
@@ -299,9 +300,23 @@ def executed(
     connection, course = preparation.connection, course or Course()
     with target_errors(connection.engine.url), _rolled_back(connection) if options.dry_run else nullcontext():
         with preparation.sessions(connection)() as session, invalidated_when_lost(connection):
-            begin = course.meter.timed("start", RunInProgress)
+            begin = course.meter.timed("start", _begun)
             execution = begin(job, preparation, options, reporter, stop, session, course).execute()
         yield execution
+
+
+def _begun(
+    job: Job,
+    preparation: Preparation,
+    options: Options,
+    reporter: Reporter,
+    stop: Stop,
+    session: Session,
+    course: Course,
+) -> RunInProgress:
+    """The run, open in the ledger; the tables and columns that its loads make are committed together with that."""
+    plans = made(session.connection(), job, preparation.plans)
+    return RunInProgress(job, replace(preparation, plans=plans), options, reporter, stop, session, course)
 
 
 @contextmanager

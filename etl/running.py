@@ -56,7 +56,7 @@ from etl.ledger import (
 )
 from etl.mapping import Plan, map_records
 from etl.orphans import child_counts_of, orphan_rejects, orphans_of
-from etl.plans import LoadPlan, SourcePlan, made
+from etl.plans import LoadPlan, SourcePlan
 from etl.readers import (
     Fingerprints,
     Watch,
@@ -159,7 +159,7 @@ class RunInProgress:
         course.meter.watch(session)
         upgrade_ledger(session.connection(), job.database.ledger_place)
         self._job = job
-        self._plans = made(session.connection(), job, preparation.plans)
+        self._plans = preparation.plans
         self._fingerprints = preparation.fingerprints
         self._options = options
         self._reporter = reporter
