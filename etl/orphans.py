@@ -68,7 +68,8 @@ def _element(
     table = ""
     for name, place in path:
         plan = next(child for child in children if child.name == name)
-        elements, children, table = Elements.of(record, plan.path).records, plan.mapping.children, plan.table
+        elements = Elements.of(record, plan.path, plan.mapping.source).records
+        children, table = plan.mapping.children, plan.table
         record = _one_of(elements, place - 1)
     return record, table
 
@@ -103,7 +104,7 @@ def child_counts_of(
 def _lengths(records: RecordBatch, mapping: Plan, is_written: NDArray[np.bool_]) -> Iterator[tuple[str, int, int]]:
     """The name of the children, how many there are, and how many in records that were written."""
     for child in mapping.children:
-        elements = Elements.of(records, child.path)
+        elements = Elements.of(records, child.path, child.mapping.source)
         offered = is_written[elements.owners]
         yield child.name, len(offered), int(offered.sum())
         for name, read, inner in _lengths(elements.records, child.mapping, offered):

@@ -4,7 +4,7 @@
 the config file beside them (``Job.folder``), so that messages speak the user's words. Each TOML table is a module.
 """
 
-from etl.config.children import Child
+from etl.config.children import ELEMENT, Child
 from etl.config.columns import Argument, ColumnSource
 from etl.config.conditions import Condition
 from etl.config.csv import Csv
@@ -15,6 +15,7 @@ from etl.config.limits import RECORD_BYTES, RejectLimit, parse_limit
 from etl.config.load import Format, Load, Method
 
 __all__ = [
+    "ELEMENT",
     "RECORD_BYTES",
     "Argument",
     "Child",

@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from etl.config.columns import ColumnSources
 from etl.config.values import Model, Strings
 
+ELEMENT = "element"  # what an element that is no struct is called
+
 
 class Child(Model):
     """``[load.children.NAME]``: a column of lists, whose elements are rows of a table of their own."""

@@ -15,18 +15,17 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import types
 
-from etl.config import Child, ColumnSource, Condition, Load
+from etl.config import ELEMENT, Child, ColumnSource, Condition, Load
 from etl.database import ChildTarget, Target
 from etl.errors import SourceError, TargetMismatch
-from etl.json_cells import are_json_cells
+from etl.json_cells import JSON_CELL, are_json_cells
 from etl.mapping.conversion import Converted, Refused
 from etl.mapping.feeds import AnyFeed
-from etl.mapping.paths import SourcePath, find_path, paths_of
+from etl.mapping.paths import Listed, Parted, SourcePath, find_path, paths_of
 from etl.mapping.plan import ChildPlan, Plan, SourceFacts, plan_mapping
 from etl.mapping.typed import plain_array, plain_type
 from etl.records import Cause, Column, Orphan, Reason, RecordBatch
 
-ELEMENT = "element"  # what an element that is no struct is called
 PLACE, COLUMNS, CHILDREN = "place", "columns", "children"
 
 NO_ELEMENT = Refused(Reason.NOT_NULL, "is NULL, which is no row")
@@ -74,7 +73,7 @@ def _planned(
 def _plan_child(source: pa.Schema, target: ChildTarget, child: Child, load: str, facts: SourceFacts) -> ChildPlan:
     name = f"{load}.{target.name}"
     path = _list_path(source, child.source or target.name, name)
-    elements = _element_schema(path.type)
+    elements = _unseen_elements(path, target, child) or _element_schema(path.type)
     columns = dict(child.columns) or _element_column(elements, target)
     mapping = _planned(
         elements,
@@ -100,23 +99,35 @@ def _list_path(source: pa.Schema, name: str, load: str) -> SourcePath:
             f'Load "{load}": there is no column "{name}"; the source has {known}.',
             "Name the column of lists by source.",
         )
-    if are_json_cells(path.type):
+    if not _has_lists(path.type):
+        told = "no list in any record" if are_json_cells(path.type) else f"type {path.type}"
         raise SourceError(
-            f'Load "{load}": lists of JSON lines can go into a JSON column, but have no children: '
-            "their elements have no types.",
-            f'Name "{name}" under [load.columns] or ignore_columns, or write the file as Parquet first.',
-        )
-    if not any(is_list(plain_type(path.type)) for is_list in _IS_LIST):
-        raise SourceError(
-            f'Load "{load}": column "{name}" has type {path.type}, and only lists have children.',
+            f'Load "{load}": column "{name}" has {told}, and only lists have children.',
             "Map its fields under [load.columns] by their paths, or name another column by source.",
         )
     return path
 
 
+def _has_lists(type_: pa.DataType) -> bool:
+    if are_json_cells(type_):
+        return type_.element is not None
+    return any(is_list(plain_type(type_)) for is_list in _IS_LIST)
+
+
 def _element_schema(lists: pa.DataType) -> pa.Schema:
+    if are_json_cells(lists):
+        return pa.schema(list(lists.element.fields.items()) or [(ELEMENT, lists.element)])
     element = plain_type(plain_type(lists).value_type)
     return pa.schema(list(element.fields) if types.is_struct(element) else [(ELEMENT, element)])
+
+
+def _unseen_elements(path: SourcePath, target: ChildTarget, child: Child) -> pa.Schema | None:
+    """Of JSON lists without an element in the whole file: what the config names, and what is called as a column is."""
+    if not are_json_cells(path.type) or not path.type.element.is_open:
+        return None
+    by_name = [column.name for column in target.mapped_columns if not column.is_generated]
+    names = dict.fromkeys(name for name in by_name if name not in child.columns and name not in child.ignore_columns)
+    return pa.schema(list({**dict.fromkeys(names, JSON_CELL), **path.type.element.fields}.items()))
 
 
 def _element_column(elements: pa.Schema, target: ChildTarget) -> dict[str, ColumnSource]:
@@ -135,44 +146,56 @@ def _element_column(elements: pa.Schema, target: ChildTarget) -> dict[str, Colum
 class Elements:
     """The elements of a column of lists, list behind list, as records: numbers and lines are those of their records.
 
-    ``owners`` are the places of these in their record batch, ``places`` those in the list, from 1.
+    ``owners`` are the places of these in their record batch, ``places`` those in the list, from 1. ``refused`` are
+    elements that are no rows, ``refused_lists`` the records that have no list in its place.
     """
 
     records: RecordBatch
     owners: NDArray[np.int64]
     places: NDArray[np.int64]
-    nulls: NDArray[np.int64]
+    refused: Mapping[int, Refused]
+    refused_lists: Mapping[int, Refused]
 
     @classmethod
-    def of(cls, records: RecordBatch, path: SourcePath) -> Elements:
-        lists = plain_array(path.values(records.columns))
-        lengths = lengths_of(lists)
-        owners = np.repeat(np.arange(len(lists)), lengths)
+    def of(cls, records: RecordBatch, path: SourcePath, fields: pa.Schema) -> Elements:
+        """The elements of the lists at ``path``, with the columns ``fields``."""
+        lists = path.cells(records.columns)
+        listed = _listed(lists.values)
+        lengths, count = listed.lengths, len(listed.elements)
+        owners = np.repeat(np.arange(len(lengths)), lengths)
         starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
-        flat = plain_array(pc.list_flatten(lists))
-        nulls = np.flatnonzero(flat.is_null().to_numpy(zero_copy_only=False))
+        parted = _parted(listed.elements, fields)
+        nulls = np.flatnonzero(listed.elements.is_null().to_numpy(zero_copy_only=False)).tolist()
         elements = replace(
             records,
-            columns=_as_columns(flat, _element_schema(path.type)),
+            columns=pa.RecordBatch.from_arrays(parted.columns, schema=fields),
             numbers=records.numbers[owners],
             lines=None if records.lines is None else records.lines[owners],
             rejects=(),
             offsets=None,
         )
-        return cls(elements, owners, np.arange(len(flat)) - starts + 1, nulls)
+        refused = {**parted.refused, **dict.fromkeys(nulls, NO_ELEMENT)}
+        return cls(elements, owners, np.arange(count) - starts + 1, refused, {**lists.refused, **listed.refused})
 
 
-def lengths_of(lists: pa.Array) -> NDArray[np.int64]:
-    """How many elements each list has; NULL has none."""
-    lengths: NDArray[np.int64] = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
-    return lengths.astype(np.int64)
+def _listed(lists: pa.Array) -> Listed:
+    if are_json_cells(lists.type):
+        from etl.mapping.json_paths import part_lists  # only for JSON lines
+
+        return part_lists(lists)
+    plain = plain_array(lists)
+    lengths = pc.fill_null(pc.list_value_length(plain), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return Listed(lengths, plain_array(pc.list_flatten(plain)), {})
 
 
-def _as_columns(flat: pa.Array, schema: pa.Schema) -> pa.RecordBatch:
+def _parted(flat: pa.Array, schema: pa.Schema) -> Parted:
+    if are_json_cells(flat.type) and (flat.type.fields or flat.type.is_open):
+        from etl.mapping.json_paths import part_objects  # only for JSON lines
+
+        return part_objects(flat, schema)
     if not types.is_struct(flat.type):
-        return pa.RecordBatch.from_arrays([flat], schema=schema)
-    fields = [pc.struct_field(flat, [place]) for place in range(flat.type.num_fields)]
-    return pa.RecordBatch.from_arrays(fields, schema=schema)
+        return Parted([flat], {})
+    return Parted([pc.struct_field(flat, [place]) for place in range(flat.type.num_fields)], {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,20 +209,18 @@ class MappedChildren:
 
 def map_children(records: RecordBatch, plan: ChildPlan) -> MappedChildren:
     """Map the elements of a column of lists. An element that cannot be mapped is left out, or refuses its record."""
-    elements = Elements.of(records, plan.path)
+    elements = Elements.of(records, plan.path, plan.mapping.source)
     converted = [column.convert(elements.records) for column in plan.mapping.columns]
     inner = [map_children(elements.records, child) for child in plan.mapping.children]
-    nulls = {int(place): ("", NO_ELEMENT) for place in elements.nulls}
-    refused = (
-        nulls | first_refusals(plan.mapping.columns, converted, inner) | nulls
-    )  # first, and not by what is in them
+    bare = {place: ("", why) for place, why in elements.refused.items()}  # and not by what is in them
+    refused = {**first_refusals(plan.mapping.columns, converted, inner), **bare}
     good = np.ones(len(elements.places), dtype=bool)
     good[list(refused)] = False
     lists = _as_lists(plan, elements, converted, inner, good, len(records.numbers))
     told = {place: (f"{plan.name}.{column}" if column else plan.name, why) for place, (column, why) in refused.items()}
+    by_record = {place: (plan.name, why) for place, why in elements.refused_lists.items()}
     if plan.is_lenient:
-        return MappedChildren(lists, {}, _orphans(plan, elements, told, inner))
-    by_record: dict[int, tuple[str, Refused]] = {}
+        return MappedChildren(lists, by_record, _orphans(plan, elements, told, inner))
     for place in sorted(told):
         column, why = told[place]
         message = f"{plan.name}[{elements.places[place]}] ({plan.table}): {why.message}"

@@ -18,7 +18,7 @@ from etl.config import ColumnSource
 from etl.errors import SourceError
 from etl.mapping.conversion import Conversion, Converted, then
 from etl.mapping.paths import SourcePath
-from etl.mapping.typed import canonical_texts, plain_array
+from etl.mapping.unquoting import cell_texts
 from etl.records import RecordBatch
 
 
@@ -98,10 +98,10 @@ class SourceColumn:
         return f'"{self.name}"'
 
     def cells(self, records: RecordBatch) -> Converted:
-        array = self.path.values(records.columns)
-        if array.type != self.type:
-            raise SourceError(f'Source column "{self.name}" has type {array.type}, but had {self.type} before.')
-        return Converted(array)
+        cells = self.path.cells(records.columns)
+        if cells.values.type != self.type:
+            raise SourceError(f'Source column "{self.name}" has type {cells.values.type}, but had {self.type} before.')
+        return cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ class Concatenation:
         return f"{' and '.join(map(str, self.columns))} joined{between}"
 
     def cells(self, records: RecordBatch) -> Converted:
-        texts = [canonical_texts(plain_array(column.cells(records).values)) for column in self.columns]
+        texts = [then(column.cells(records), cell_texts) for column in self.columns]
         refused = {place: why for converted in reversed(texts) for place, why in converted.refused.items()}
         return Converted(reduce(self._joined, [converted.values for converted in texts]), refused)
 

@@ -25,7 +25,8 @@ from etl.mapping.conversion import Conversion, Converted, Refused, then
 from etl.mapping.kinds import Reading, choose_conversion
 from etl.mapping.numbers import float_conversion
 from etl.mapping.paths import SourcePath, find_path, paths_of
-from etl.mapping.typed import canonical_texts, is_document, plain_array, plain_type
+from etl.mapping.typed import is_document, plain_type
+from etl.mapping.unquoting import cell_texts
 from etl.records import ColumnType, Kind
 
 Mask = NDArray[np.bool_]
@@ -51,7 +52,7 @@ class Test:
     judge: Callable[[pa.Array], Mask]
 
     def __call__(self, columns: pa.RecordBatch) -> Judged:
-        read = self.read(self.column.values(columns))
+        read = then(self.column.cells(columns), self.read)
         refused = {place: (self.column.name, why) for place, why in read.refused.items()}
         return Judged(self.judge(read.values), refused)
 
@@ -130,7 +131,7 @@ def _test(column: SourcePath, condition: Condition) -> Test:
         raise TargetMismatch(f"a column of type {type_} can be compared by is_null only")
     if name == "matches":
         _require_pattern(str(value))
-        return Test(column, _read_texts, partial(_matches, pattern=str(value)))
+        return Test(column, cell_texts, partial(_matches, pattern=str(value)))
     values = value if isinstance(value, tuple) else (value,)
     kinds = {_kind_of(one) for one in values}
     if len(kinds) > 1:
@@ -169,20 +170,16 @@ def _reading(type_: pa.DataType, kind: Kind, formats: Sequence[str]) -> tuple[Co
     if formats and kind in (Kind.TEXT, Kind.DOUBLE, Kind.BOOLEAN):
         raise ConfigError("format goes with dates and times", _CORRECT)
     if kind is Kind.TEXT:
-        return _read_texts, _order
+        return cell_texts, _order
     if kind is Kind.DOUBLE:
         choose_conversion(type_, _NUMBER)  # refuses what can be no number
         return _read_numbers, _order_of_numbers
     return choose_conversion(type_, ColumnType(kind), Reading(formats)), _order
 
 
-def _read_texts(array: pa.Array) -> Converted:
-    return canonical_texts(plain_array(array))
-
-
 def _read_numbers(array: pa.Array) -> Converted:
     """The texts still, in which each that is no number is refused: floats would make neighbours equal."""
-    texts = _read_texts(array)
+    texts = cell_texts(array)
     return Converted(texts.values, then(texts, float_conversion(_NUMBER)).refused)
 
 

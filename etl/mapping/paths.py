@@ -1,15 +1,20 @@
-"""Columns inside columns: the fields of structs, named by their path such as ``address.city``, at any depth."""
+"""Columns inside columns: fields of structs and JSON objects, named by paths such as ``address.city``, at any depth."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyarrow import types
 
+from etl.json_cells import are_json_cells
+from etl.mapping.conversion import Converted, Refused, then
 from etl.mapping.typed import plain_array, plain_type
 
 _Fields = Sequence[tuple[str, pa.DataType]]
@@ -27,12 +32,39 @@ class SourcePath:
     fields: tuple[int, ...]
     type: pa.DataType
 
-    def values(self, records: pa.RecordBatch) -> pa.Array:
-        """The cells, one for each record; where a struct on the way is NULL, so is the field."""
-        cells = records.column(self.column)
-        for field in self.fields:
-            cells = pc.struct_field(plain_array(cells), [field])
-        return cells
+    def cells(self, records: pa.RecordBatch) -> Converted:
+        """The cells, one for each record; where a struct on the way is NULL, so is the field.
+
+        A JSON value on the way that is no object is refused.
+        """
+        steps = [partial(_field, place=place) for place in self.fields]
+        return reduce(then, steps, Converted(records.column(self.column)))
+
+
+def _field(cells: pa.Array, place: int) -> Converted:
+    if not are_json_cells(cells.type):
+        return Converted(pc.struct_field(plain_array(cells), [place]))
+    from etl.mapping.json_paths import field_of  # only for JSON lines
+
+    return field_of(cells, list(cells.type.fields)[place])
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Lists laid end to end: how many elements each has (NULL has none), and the elements. What is no list is refused,
+    and has none."""
+
+    lengths: NDArray[np.int64]
+    elements: pa.Array
+    refused: Mapping[int, Refused]
+
+
+@dataclass(frozen=True, slots=True)
+class Parted:
+    """Elements as columns, a cell for each field; what is to have fields and has none is refused."""
+
+    columns: Sequence[pa.Array]
+    refused: Mapping[int, Refused]
 
 
 def find_path(source: pa.Schema, name: str) -> SourcePath | None:
@@ -97,5 +129,7 @@ def _fields_of_schema(schema: pa.Schema) -> _Fields:
 
 
 def _fields_of_type(type_: pa.DataType) -> _Fields:
+    if are_json_cells(type_):
+        return list(type_.fields.items())
     plain = plain_type(type_)
     return [(field.name, field.type) for field in plain.fields] if types.is_struct(plain) else []

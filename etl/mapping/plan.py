@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from etl.config import ColumnSource, Condition
 from etl.errors import ConfigError, EtlError, SourceError, TargetMismatch
-from etl.json_cells import are_json_cells
 from etl.mapping.conversion import Converted
 from etl.mapping.feeds import (
     AnyFeed,
@@ -28,7 +27,8 @@ from etl.mapping.feeds import (
 from etl.mapping.kinds import AS_IT_IS, Reading, choose_conversion, conversion_of_texts
 from etl.mapping.paths import SourcePath, find_path, is_inside, leaves_of, paths_of
 from etl.mapping.spelling import USUAL, Spelling
-from etl.mapping.typed import canonical_texts, plain_array, plain_type
+from etl.mapping.typed import plain_array, plain_type
+from etl.mapping.unquoting import cell_texts
 from etl.records import Column, ColumnType
 
 if TYPE_CHECKING:
@@ -225,19 +225,10 @@ def _source_fault(entry: ColumnSource, draft: _Draft) -> EtlError | None:
         return None
     where = "the source" if draft.facts.transform is None else "what the transform returns"
     known = list(paths_of(draft.source))
-    if _is_in_json(missing[0], draft.source):
-        return SourceError(
-            f'"{missing[0]}" leads into a column of JSON lines, which is one text; paths are for structs',
-            "Load the column whole into a JSON column, or write the file as Parquet first.",
-        )
     return SourceError(
         f'missing column "{missing[0]}"{_close(missing[0], known)}; {where} has {_quoted(known)}',
         "Correct the names under [load.columns] or the source's header.",
     )
-
-
-def _is_in_json(path: str, source: pa.Schema) -> bool:
-    return any(are_json_cells(field.type) and path.startswith(f"{field.name}.") for field in source)
 
 
 def _match_names(draft: _Draft) -> dict[str, ColumnSource]:
@@ -340,7 +331,7 @@ def _argument(column: SourceColumn, read_as: ColumnType | None, entry: ColumnSou
         return Argument(column, conversion, conversion_of_texts(read_as).type)
     plain = plain_type(column.type)
     if pa.types.is_binary(plain) or pa.types.is_string(plain):
-        return Argument(column, lambda cells: canonical_texts(plain_array(cells)), pa.string())
+        return Argument(column, cell_texts, pa.string())
     return Argument(column, lambda cells: Converted(plain_array(cells)), plain)
 
 

@@ -7,8 +7,15 @@ import json
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.json_cells import are_json_cells
 from etl.mapping.conversion import Converted, keep_where, places
 from etl.mapping.texts import HAS_NUL
+from etl.mapping.typed import canonical_texts, plain_array
+
+
+def cell_texts(cells: pa.Array) -> Converted:
+    """The text of each cell of a source column, of whatever type it is."""
+    return texts_of_json(cells) if are_json_cells(cells.type) else canonical_texts(plain_array(cells))
 
 
 def texts_of_json(cells: pa.Array) -> Converted:

@@ -51,9 +51,10 @@ def open_reader(source: Source, load: Load, format_: Format, known: pa.Schema | 
 
 def _open_file(source: Source, load: Load, format_: Format, known: pa.Schema | None) -> Reader:
     if format_ == "jsonl":
-        from etl.readers.jsonl import JsonLinesReader  # each format brings a library that the others have no use for
+        from etl.readers.json_shapes import wanted_of  # each format brings a library that the others have no use for
+        from etl.readers.jsonl import JsonLinesReader
 
-        return JsonLinesReader(source.location, source.path, load.max_record_bytes, known)
+        return JsonLinesReader(source.location, source.path, load.max_record_bytes, known, wanted_of(load))
     if format_ == "arrow":
         from etl.readers.arrow import ArrowReader
 

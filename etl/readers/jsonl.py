@@ -5,12 +5,10 @@ msgspec checks the syntax of a line and parts it into values in one go, without 
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, repeat
+from itertools import repeat
 
 import msgspec
 import numpy as np
@@ -18,8 +16,10 @@ import pyarrow as pa
 
 from etl.config import RECORD_BYTES
 from etl.errors import SourceError
-from etl.json_cells import JSON_CELL, json_cells
+from etl.json_cells import json_cells
+from etl.json_values import NULL, Members, may_repeat_a_key, members_of, repeated_keys, texts_of
 from etl.readers.files import Location
+from etl.readers.json_shapes import NOTHING, Shape, Wanted
 from etl.readers.lines import BLOCK_SIZE, Lines, read_lines
 from etl.records import Phase, Position, Reason, RecordBatch, Reject
 
@@ -28,15 +28,12 @@ _MOST_CELLS = 2_000_000  # of a record batch: a record has every column, and may
 _MOST_RAW_BYTES = 64 << 10
 _WHITE_SPACE = b" \t\r"
 
-_Values = dict[str, msgspec.Raw]
-_decode: Callable[[bytes], _Values] = msgspec.json.Decoder(_Values).decode
-_NULL = msgspec.Raw(b"null")
-
 
 class JsonLinesReader:
     """Reads the JSON lines at ``location``; messages call them ``shown``.
 
-    Opening it reads all of the file: its columns are the keys of all its records, in the order in which they come.
+    Opening it reads all of the file: its columns are the keys of all its records, in the order in which they come, and
+    what is inside them is found as far as it is ``wanted``.
     ``known`` is the schema that was found so before. A line that is no JSON object, gives a key twice, has bytes that
     are no UTF-8 or is longer than ``max_record_bytes`` is a reject. Raises SourceError when the file cannot be read,
     has lines of which none is an object, or more than ``MOST_COLUMNS`` keys.
@@ -48,13 +45,14 @@ class JsonLinesReader:
         shown: str,
         max_record_bytes: int = RECORD_BYTES,
         known: pa.Schema | None = None,
+        wanted: Wanted = NOTHING,
         *,
         block_size: int = BLOCK_SIZE,
     ) -> None:
         self._shown = shown
         self._most_bytes = max_record_bytes
         self._read_lines = partial(read_lines, location, shown, most_bytes=max_record_bytes, block_size=block_size)
-        self.schema: pa.Schema = known if known is not None else pa.schema([(key, JSON_CELL) for key in self._keys()])
+        self.schema: pa.Schema = self._schema(wanted) if known is None else known
 
     def batches(self, start: Position, columns: Sequence[str]) -> Iterator[RecordBatch]:
         """Yield the record batches behind ``start`` with the source columns ``columns``.
@@ -70,15 +68,15 @@ class JsonLinesReader:
                     yield batch
                 record = batch.end.record
 
-    def _keys(self) -> tuple[str, ...]:
-        keys: dict[str, None] = {}
+    def _schema(self, wanted: Wanted) -> pa.Schema:
+        shape = Shape(wanted)
         has_lines = has_objects = False
         for lines in self._read_lines(Position()):
             parsed = _parse(lines.texts, self._most_bytes)
             has_lines |= bool(parsed.places)
             has_objects |= bool(parsed.objects)
-            keys.update(dict.fromkeys(chain.from_iterable(parsed.objects)))
-            if len(keys) > MOST_COLUMNS:
+            shape.add_objects(parsed.objects)
+            if shape.most_keys > MOST_COLUMNS:
                 raise SourceError(
                     f"{self._shown} has more than {MOST_COLUMNS:,} different keys, and no table has as many columns.",
                     "Write what is keyed by data as a list, or as an object in a column of its own.",
@@ -88,11 +86,12 @@ class JsonLinesReader:
                 f"No line of {self._shown} is a JSON object.",
                 "Write one object a line, such as `jq -c '.[]'` makes of an array, in UTF-8.",
             )
-        return tuple(keys)
+        return pa.schema(list(shape.type.fields.items()) if has_objects else [])
 
     def _batch(self, lines: Lines, record: int, columns: Sequence[str]) -> RecordBatch:
         """The records of ``lines``, behind ``record`` others."""
         parsed = _parse(lines.texts, self._most_bytes, takes_empty=bool(self.schema.names))
+        schema = pa.schema([self.schema.field(name) for name in columns])
         places = np.array(parsed.places, np.int64)
         sizes = np.fromiter(map(len, lines.texts), np.int64, len(lines.texts)) + 1
         begins = lines.offset + np.concatenate(([0], np.cumsum(sizes)))
@@ -105,8 +104,7 @@ class JsonLinesReader:
         end = Position(record + len(places), int(begins[-1]) - 1 + (lines.passed or 1), lines.number + len(lines.texts))
         return RecordBatch(
             columns=pa.RecordBatch.from_arrays(
-                [json_cells(_texts(parsed.objects, name)) for name in columns],
-                schema=pa.schema([(name, JSON_CELL) for name in columns]),
+                [json_cells(_texts(parsed.objects, field.name), field.type) for field in schema], schema=schema
             ),
             numbers=np.delete(numbers, bad),
             lines=np.delete(places + lines.number, bad),
@@ -156,7 +154,7 @@ class _Parsed:
     """``places`` are those of the lines that are records, ``flaws`` by place among these; ``objects`` are the rest."""
 
     places: list[int]
-    objects: list[_Values]
+    objects: list[Members]
     flaws: dict[int, _Flaw]
 
 
@@ -166,11 +164,11 @@ def _parse(texts: Sequence[bytes], most_bytes: int, *, takes_empty: bool = True)
     written = stripped if len(places) == len(stripped) else [stripped[place] for place in places]
     if takes_empty and _are_texts(written, most_bytes):
         try:
-            objects = list(map(_decode, written))
+            objects = list(map(members_of, written))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
         else:
-            if not _may_repeat_a_key(written, objects):
+            if not may_repeat_a_key(written, objects):
                 return _Parsed(places, objects, {})
     return _parsed_one_by_one(places, written, most_bytes, takes_empty)
 
@@ -190,17 +188,6 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-def _may_repeat_a_key(lines: Sequence[bytes], objects: Sequence[_Values]) -> bool:
-    """False only if no line gives a key twice, of which one value would be lost.
-
-    Each key has two quotes; those in a line beyond that, and beyond those of the values, are those of another key, or
-    escaped ones of a key.
-    """
-    quotes = sum(map(bytes.count, lines, repeat(b'"')))
-    of_values = b"".join(chain.from_iterable(map(dict.values, objects))).count(b'"')
-    return quotes != of_values + 2 * sum(map(len, objects))
-
-
 def _parsed_one_by_one(places: list[int], lines: Sequence[bytes], most_bytes: int, takes_empty: bool) -> _Parsed:
     objects, flaws = [], {}
     for index, line in enumerate(lines):
@@ -214,7 +201,7 @@ def _parsed_one_by_one(places: list[int], lines: Sequence[bytes], most_bytes: in
     return _Parsed(places, objects, flaws)
 
 
-def _read(line: bytes, most_bytes: int) -> _Values | _Flaw:
+def _read(line: bytes, most_bytes: int) -> Members | _Flaw:
     if len(line) > most_bytes:
         return _Flaw(Reason.TOO_LONG, f"longer than {most_bytes:,} bytes (max_record_bytes)")
     if not _is_utf8(line):
@@ -222,29 +209,17 @@ def _read(line: bytes, most_bytes: int) -> _Values | _Flaw:
     if b"\0" in line:
         return _NUL
     try:
-        values = _decode(line)
+        values = members_of(line)
     except msgspec.ValidationError:
         return _NO_OBJECT
     except msgspec.DecodeError as error:
         return _Flaw(Reason.SYNTAX, f"is no valid JSON: {str(error).removeprefix('JSON is malformed: ')}")
     except RecursionError:
         return _TOO_DEEP
-    repeated = _repeated_keys(line) if _may_repeat_a_key([line], [values]) else []
+    repeated = repeated_keys(line) if may_repeat_a_key([line], [values]) else []
     return _Flaw(Reason.SYNTAX, f"gives the key {', '.join(repeated)} more than once") if repeated else values
 
 
-def _repeated_keys(line: bytes) -> list[str]:
-    """The keys of the object that it gives more than once; those of objects within it are their own affair."""
-    members = json.loads(line, object_pairs_hook=list, parse_int=str, parse_float=str)
-    return [json.dumps(key) for key, count in Counter(key for key, _ in members).items() if count > 1]
-
-
-def _texts(objects: Sequence[_Values], key: str) -> pa.Array:
-    """The texts of the values of a key, NULL where there is none, or a ``null``."""
-    values = list(map(dict.get, objects, repeat(key), repeat(_NULL)))
-    offsets = np.zeros(len(values) + 1, np.int32)
-    np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=offsets[1:])
-    data = b"".join(values)
-    given = np.frombuffer(data, np.uint8)[offsets[:-1]] != ord("n")  # no other value begins so, and none is empty
-    validity = None if given.all() else pa.py_buffer(np.packbits(given, bitorder="little"))
-    return pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(data), validity)
+def _texts(objects: Sequence[Members], key: str) -> pa.Array:
+    """The texts of the values of a key, NULL where there is none."""
+    return texts_of(list(map(dict.get, objects, repeat(key), repeat(NULL))))

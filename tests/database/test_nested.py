@@ -504,16 +504,6 @@ def test_tables_of_nested_records_are_not_made_by_a_load(tmp_path, key):
         etl.load(write_job(tmp_path, "sqlite:///shop.db", load))
 
 
-def test_lists_of_json_lines_have_no_children(sqlite_shop_url, tmp_path):
-    (tmp_path / "orders.jsonl").write_text('{"order_id": 1, "customer": {"name": "Ana"}, "lines": [{"sku": "a"}]}\n')
-    load = {"source": "orders.jsonl", "table": "orders", "children": {"lines": LINES}}
-
-    with pytest.raises(SourceError, match="lists of JSON lines can go into a JSON column, but have no children"):
-        etl.load(write_job(tmp_path, sqlite_shop_url, load))
-    with pytest.raises(SourceError, match=r'"customer.name" leads into a column of JSON lines, which is one text'):
-        etl.load(write_job(tmp_path, sqlite_shop_url, load | {"children": {}, "columns": COLUMNS}))
-
-
 # Beside filter, transform and what else is done to columns
 
 
@@ -556,7 +546,7 @@ SOLD = {
     "position": "place",
     "orphans": "reject",
     "columns": {
-        "total": {"compute": "add", "args": ["price.net", "price.tax"]},
+        "total": {"compute": "add", "args": ["price.net", "price.tax"], "as": "integer"},
         "record": {"record": True},
         "path": {"file": True},
     },
@@ -577,11 +567,13 @@ SALES = [
 ]
 
 
-def test_all_that_is_done_to_columns_is_done_to_fields_and_elements_too(database_url, tmp_path):
+@pytest.mark.parametrize("source", ["sales.parquet", "sales.jsonl"])
+def test_all_that_is_done_to_columns_is_done_to_fields_and_elements_too(database_url, tmp_path, source):
     run_sql(database_url, *SALES_TABLES)
     write(tmp_path / "sales.parquet", SALES, SALE)
+    (tmp_path / "sales.jsonl").write_text("".join(json.dumps(record) + "\n" for record in SALES))
 
-    result = etl.load(write_job(tmp_path, database_url, SALE_LOAD | {"children": {"lines": SOLD}}))
+    result = etl.load(write_job(tmp_path, database_url, SALE_LOAD | {"source": source, "children": {"lines": SOLD}}))
 
     day = "2024-01-31" if is_sqlite(database_url) else dt.date(2024, 1, 31)
     assert fetch(database_url, "SELECT * FROM sales ORDER BY 1") == [
@@ -589,9 +581,9 @@ def test_all_that_is_done_to_columns_is_done_to_fields_and_elements_too(database
         (14, "nobody", "14", day),
     ]
     assert fetch(database_url, "SELECT * FROM sold ORDER BY 1, 2") == [
-        (12, 1, "a", 2, 12, 2, "sales.parquet"),
-        (12, 3, "c", 4, 34, 2, "sales.parquet"),
-        (14, 1, "d", 7, 45, 4, "sales.parquet"),
+        (12, 1, "a", 2, 12, 2, source),
+        (12, 3, "c", 4, 34, 2, source),
+        (14, 1, "d", 7, 45, 4, source),
     ]
     counts = result.loads[0].counts
     assert (counts.read, counts.written, counts.filtered, counts.rejected) == (4, 2, 1, 1)

@@ -79,11 +79,11 @@ def test_lists_of_one_length_are_lists_too() -> None:
     path = find_path(columns.schema, "list")
     assert path is not None
 
-    found = Elements.of(records_of(columns), path)
+    found = Elements.of(records_of(columns), path, pa.schema([("element", pa.int64())]))
 
     assert found.records.columns.to_pylist() == [{"element": 1}, {"element": 2}, {"element": 3}, {"element": None}]
     assert found.records.numbers.tolist() == [1, 1, 3, 3]
-    assert (found.owners.tolist(), found.places.tolist(), found.nulls.tolist()) == ([0, 0, 2, 2], [1, 2, 1, 2], [3])
+    assert (found.owners.tolist(), found.places.tolist(), list(found.refused)) == ([0, 0, 2, 2], [1, 2, 1, 2], [3])
 
 
 def test_a_nested_value_in_a_reject_is_cut_as_long_records_are() -> None:

@@ -150,4 +150,4 @@ def test_a_path_gives_what_python_finds_on_the_way(data: st.DataObject) -> None:
             continue  # which of them is meant is told by the length of the names
         path = find_path(columns.schema, name)
         assert path is not None
-        assert path.values(part).to_pylist() == [along(row, way) for row in rows[first:]]
+        assert path.cells(part).values.to_pylist() == [along(row, way) for row in rows[first:]]
