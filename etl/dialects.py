@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from etl.config import Csv, Load
 from etl.errors import EtlError
 from etl.mapping.found_types import TEXT, TypeFinder
+from etl.mapping.spelling import USUAL, Spelling
 from etl.readers import Source, open_decompressed, open_reader
-from etl.records import Position, RecordBatch
+from etl.records import ColumnType, Position, RecordBatch
 
 DELIMITERS = (",", ";", "\t", "|")
 QUOTES = ('"', "'", "")
@@ -30,8 +32,10 @@ def find_dialect(source: Source) -> Csv:
     """The dialect of a CSV source. Raises SourceError when it cannot be read at all."""
     encoding = _find_encoding(source)
     delimiter, quote = _find_marks(source, encoding)
-    has_header = _has_header(source, Csv(delimiter=delimiter, quote=quote, encoding=encoding, header=False))
-    return Csv(delimiter=delimiter, quote=quote, encoding=encoding, header=has_header)
+    dialect = Csv(delimiter=delimiter, quote=quote, encoding=encoding, header=False)
+    dialect = dialect.model_copy(update={"header": _has_header(source, dialect)})
+    decimal, thousands = _find_spelling(source, dialect)
+    return dialect.model_copy(update={"decimal": decimal, "thousands": thousands})
 
 
 def _find_encoding(source: Source) -> str:
@@ -161,3 +165,44 @@ def _goes_with(value: str | None, others: list[pa.Array]) -> bool | None:
     if alone.found("postgresql") == TEXT:
         return None
     return together.found("postgresql") != TEXT
+
+
+# How numbers may be written, and what cannot be written otherwise: "1,234" and "1.234" say nothing.
+_SPELLINGS = {
+    (",", ""): r"\A[+-]?[0-9]*,(?:[0-9]{1,2}|[0-9]{4,})\z",
+    (",", "."): r"\A[+-]?[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]+\z",
+    (".", ","): r"\A[+-]?[0-9]{1,3}(?:(?:,[0-9]{3})+\.[0-9]+|(?:,[0-9]{3}){2,})\z",
+    (".", "'"): r"\A[+-]?[0-9]{1,3}(?:'[0-9]{3})+(?:\.[0-9]+)?\z",
+    (",", " "): r"\A[+-]?[0-9]{1,3}(?: [0-9]{3})+,[0-9]+\z",
+}
+
+
+def _find_spelling(source: Source, dialect: Csv) -> tuple[str, str]:
+    """The decimal point and the separator of thousands: those that make numbers of most columns which are texts with
+    the usual ones, and leave all other columns what they are."""
+    try:
+        records = _first_records(source, dialect)
+    except EtlError:
+        return ".", ""
+    names = records[0].columns.schema.names if records else []
+    columns = [[batch.columns.column(place) for batch in records] for place in range(len(names))]
+    usual = [_type_found(column, USUAL) for column in columns]
+    gains: dict[tuple[str, str], int] = {}
+    for (decimal, thousands), proof in _SPELLINGS.items():
+        types = [_type_found(column, Spelling(decimal, thousands)) for column in columns]
+        changed = [place for place, type_ in enumerate(types) if type_ != usual[place]]
+        is_proven = any(_has_proof(columns[place], proof) for place in changed)
+        if is_proven and all(usual[place] == TEXT for place in changed):
+            gains[decimal, thousands] = len(changed)
+    return max(gains, key=lambda spelling: gains[spelling], default=(".", ""))
+
+
+def _type_found(column: Sequence[pa.Array], spelling: Spelling) -> ColumnType:
+    finder = TypeFinder(spelling)
+    for array in column:
+        finder.add(array)
+    return finder.found("postgresql")
+
+
+def _has_proof(column: Sequence[pa.Array], pattern: str) -> bool:
+    return any(pc.any(pc.match_substring_regex(array, pattern)).as_py() for array in column)

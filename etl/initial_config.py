@@ -281,6 +281,8 @@ def _csv_lines(csv: Csv) -> Iterator[str]:
         "quote": _text(csv.quote) if csv.quote != usual.quote else None,
         "header": "false" if not csv.header else None,
         "encoding": _text(csv.encoding) if csv.encoding != usual.encoding else None,
+        "decimal": _text(csv.decimal) if csv.decimal != usual.decimal else None,
+        "thousands": _text(csv.thousands) if csv.thousands != usual.thousands else None,
     }
     if any(found.values()):
         yield ""

@@ -11,7 +11,7 @@ from functools import reduce
 
 from sqlalchemy import Connection
 
-from etl.config import ColumnSource, Format, Job, Load
+from etl.config import ColumnSource, Csv, Format, Job, Load
 from etl.database import Making, NewColumn, Target, check_names, find_targets, missing_tables
 from etl.errors import ConfigError, SourceError, TargetMismatch
 from etl.json_cells import are_json_cells
@@ -19,6 +19,7 @@ from etl.mapping.arrow_types import type_of_arrow
 from etl.mapping.epochs import EPOCHS
 from etl.mapping.found_types import TEXT, TypeFinder, joined_type
 from etl.mapping.paths import SourcePath, find_path
+from etl.mapping.spelling import USUAL, Spelling
 from etl.mapping.unquoting import has_documents, texts_of_json
 from etl.records import ColumnType, Kind, Position, Reader
 
@@ -139,7 +140,7 @@ def _paths(opened: Opened, names: Collection[str]) -> dict[str, list[SourcePath]
 def _found_columns(load: Load, opened: Opened, wanted: Mapping[str, ColumnSource], dialect: str) -> Iterator[NewColumn]:
     needed = {entry.source for entry in wanted.values() if entry.source is not None and not entry.format}
     try:
-        types = _source_types(opened, needed, dialect)
+        types = _source_types(opened, needed, load.csv, dialect)
         for name, entry in wanted.items():
             yield NewColumn(name, _type_of(name, entry, types))
     except (ConfigError, TargetMismatch) as error:
@@ -163,14 +164,15 @@ def _type_of(name: str, entry: ColumnSource, types: Mapping[str, ColumnType]) ->
     return found if entry.default is None else joined_type(found, _type_of_constant(entry.default))
 
 
-def _source_types(opened: Opened, needed: Collection[str], dialect: str) -> dict[str, ColumnType]:
+def _source_types(opened: Opened, needed: Collection[str], csv: Csv, dialect: str) -> dict[str, ColumnType]:
     types: dict[str, ColumnType] = {}
     finders: dict[str, TypeFinder] = {}
     documents: set[str] = set()
     for format_, reader in opened:
         if format_ in ("csv", "jsonl"):
             names = [name for name in reader.schema.names if name in needed]
-            documents |= _find_types(reader, {name: finders.setdefault(name, TypeFinder()) for name in names})
+            spelling = Spelling.of(csv) if format_ == "csv" else USUAL
+            documents |= _find_types(reader, {name: finders.setdefault(name, TypeFinder(spelling)) for name in names})
             continue
         for name, paths in _paths([(format_, reader)], needed).items():
             for path in paths:

@@ -238,8 +238,7 @@ def _mapping(load: Load, target: Target, source: Source, schema: pa.Schema, form
 
 
 def _spelling(load: Load, format_: Format) -> Spelling:
-    csv = load.csv
-    return Spelling(csv.decimal, csv.thousands, csv.true_words, csv.false_words) if format_ == "csv" else USUAL
+    return Spelling.of(load.csv) if format_ == "csv" else USUAL
 
 
 def _delimiter_hint(names: list[str]) -> str:

@@ -22,6 +22,7 @@ from etl.mapping.arrow_types import type_of_arrow
 from etl.mapping.column_bytes import ColumnBytes
 from etl.mapping.found_types import TEXT, TypeFinder, joined_type
 from etl.mapping.kinds import Reading, choose_conversion, conversion_of_texts
+from etl.mapping.spelling import USUAL, Spelling
 from etl.mapping.unquoting import has_documents, texts_of_json
 from etl.readers import Source, open_reader
 from etl.records import ColumnType, Kind, Position, Reader, RecordBatch
@@ -85,14 +86,17 @@ class ProfiledTable:
     def hashes(self, profile: Profile, name: str, as_type: ColumnType) -> Iterator[Hashes]:
         """Of the values of a column, as values of a type; a record batch at a time, NULLs left out."""
         column = replace(profile.column(name), type=as_type)
-        for records in self._batches([name]):
-            yield hashes_of(_typed(records, column).drop_null())
+        for records, spelling in self._batches([name]):
+            yield hashes_of(_typed(records, column, spelling).drop_null())
 
     def _columns(self) -> Profile:
         builders: dict[str, _ColumnBuilder] = {}
         read = unreadable = 0
         for reader, format_ in self._opened():
-            given = {name: builders.setdefault(name, _ColumnBuilder(name)) for name in reader.schema.names}
+            given = {
+                name: builders.setdefault(name, _ColumnBuilder(name, TypeFinder(self._spelling(format_))))
+                for name in reader.schema.names
+            }
             for builder in builders.values():
                 builder.begin(reader.schema, self._dialect, is_text=format_ in ("csv", "jsonl"))
             for records in reader.batches(Position(), reader.schema.names):
@@ -121,9 +125,9 @@ class ProfiledTable:
     def _unique(self, columns: Sequence[ColumnProfile], keys: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
         by_name = {column.name: column for column in columns}
         watched = {key: Distinct() for key in keys}
-        for records in self._batches(list(by_name)):
+        for records, spelling in self._batches(list(by_name)):
             needed = {name for key in watched for name in key}
-            values = {name: _typed(records, by_name[name]) for name in needed}
+            values = {name: _typed(records, by_name[name], spelling) for name in needed}
             fits = {name: _is_short(array) for name, array in values.items()}
             hashed = {name: hashes_of(array) for name, array in values.items() if fits[name]}
             watched = {
@@ -136,10 +140,14 @@ class ProfiledTable:
                 break
         return [key for key in keys if key in watched and watched[key].is_distinct()]
 
-    def _batches(self, names: Sequence[str]) -> Iterator[RecordBatch]:
-        for reader, _ in self._opened():
+    def _batches(self, names: Sequence[str]) -> Iterator[tuple[RecordBatch, Spelling]]:
+        for reader, format_ in self._opened():
             if set(names) <= set(reader.schema.names):
-                yield from reader.batches(Position(), names)
+                spelling = self._spelling(format_)
+                yield from ((records, spelling) for records in reader.batches(Position(), names))
+
+    def _spelling(self, format_: Format) -> Spelling:
+        return Spelling.of(self._load.csv) if format_ == "csv" else USUAL
 
     def _opened(self) -> Iterator[tuple[Reader, Format]]:
         for source, format_ in self._sources:
@@ -151,7 +159,7 @@ class _ColumnBuilder:
     """What is known of a column so far."""
 
     name: str
-    finder: TypeFinder = field(default_factory=TypeFinder)
+    finder: TypeFinder
     values: int = 0
     given_type: ColumnType | None = None
     is_text: bool = True
@@ -195,13 +203,12 @@ def _takes(texts: pa.Array, kind: Kind, format_: str) -> bool:
     return not conversion_of_texts(ColumnType(kind), Reading((format_,)))(texts).refused
 
 
-def _typed(records: RecordBatch, column: ColumnProfile) -> pa.Array:
+def _typed(records: RecordBatch, column: ColumnProfile, spelling: Spelling) -> pa.Array:
     """The values as the database will compare them."""
     array = records.columns.column(column.name)
+    reading = Reading((column.format,) if column.format else (), spelling=spelling)
     try:
-        return choose_conversion(array.type, column.type, Reading((column.format,) if column.format else ()))(
-            array
-        ).values
+        return choose_conversion(array.type, column.type, reading)(array).values
     except EtlError:
         return pa.nulls(len(array), pa.int64())
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from etl.mapping.column_bytes import ColumnBytes
 from etl.mapping.conversion import cast_or_none
 from etl.mapping.kinds import conversion_of_texts
+from etl.mapping.spelling import USUAL, Spelling
 from etl.records import ColumnType, Kind
 
 PRECISION = 38  # the widest NUMERIC that Arrow, and so a load, takes without going by texts
@@ -35,10 +36,11 @@ _BOOLEANS = pa.array(["true", "false"])
 
 
 class TypeFinder:
-    """The type of one column; ``add`` is called for each record batch, and nothing of it is kept."""
+    """The type of one column, whose texts are spelled so; ``add`` is called for each record batch, and nothing of it is
+    kept."""
 
-    def __init__(self) -> None:
-        self._candidates: list[_Candidate] = [_Numbers(), _Moments(), _Booleans(), _Uuids()]
+    def __init__(self, spelling: Spelling = USUAL) -> None:
+        self._candidates: list[_Candidate] = [_Numbers(spelling), _Moments(), _Booleans(spelling), _Uuids()]
         self._has_values = False
 
     def add(self, texts: pa.Array) -> None:
@@ -71,7 +73,8 @@ class _Candidate(Protocol):
 class _Numbers:
     """Whole numbers, decimal numbers, and floats where an exponent is written."""
 
-    def __init__(self) -> None:
+    def __init__(self, spelling: Spelling) -> None:
+        self._spelling = spelling
         self._most_before = 0  # digits before the point
         self._most_after = 0
         self._most_digits = 0  # of one number
@@ -80,6 +83,9 @@ class _Numbers:
         self._is_large = False  # some whole number has more than 64 bits
 
     def takes(self, texts: pa.Array) -> bool:
+        texts = self._spelling.usual_numbers(texts)
+        if texts is None:
+            return False
         column = ColumnBytes.of(texts)
         if column.longest > _MOST_DIGITS:
             return False
@@ -185,9 +191,14 @@ class _Moments:
 
 
 class _Booleans:
-    """The words true and false, in upper or lower case."""
+    """The words true and false, in upper or lower case, or else those of the spelling, as they are written."""
+
+    def __init__(self, spelling: Spelling) -> None:
+        self._words = pa.array([*spelling.true_words, *spelling.false_words], pa.string())
 
     def takes(self, texts: pa.Array) -> bool:
+        if len(self._words):
+            return bool(pc.all(pc.is_in(texts, value_set=self._words)).as_py())
         return bool(pc.all(pc.is_in(pc.ascii_lower(texts), value_set=_BOOLEANS)).as_py())
 
     def type_on(self, dialect: str) -> ColumnType:

@@ -15,6 +15,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from etl.config import Csv
 from etl.errors import ConfigError
 from etl.mapping.conversion import Refused, TextConversion, keep_matching
 from etl.records import Kind, Reason
@@ -34,9 +35,21 @@ class Spelling:
     true_words: tuple[str, ...] = ()
     false_words: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, csv: Csv) -> Spelling:
+        """That of a CSV source."""
+        return cls(csv.decimal, csv.thousands, csv.true_words, csv.false_words)
+
     @property
     def has_usual_numbers(self) -> bool:
         return self.decimal == "." and not self.thousands
+
+    def usual_numbers(self, texts: pa.Array) -> pa.Array | None:
+        """The texts in the usual spelling, if all of them are numbers in this one."""
+        if self.has_usual_numbers:
+            return texts
+        is_number = pc.match_substring_regex(texts, rf"\A(?:{_pattern(self)})\z")
+        return _usual(texts, self) if pc.all(is_number).as_py() else None
 
     def respelled(self, kind: Kind, conversion: TextConversion) -> TextConversion:
         """Return the conversion for a target of this kind that reads texts in this spelling."""

@@ -133,6 +133,21 @@ def test_a_missing_table_is_made_in_the_database_that_is_given(folder, monkeypat
     assert count(database_url, "customers") == 3
 
 
+def test_numbers_with_a_decimal_comma_are_numbers_in_the_table_that_is_made(folder, monkeypatch, database_url):
+    write(folder, sales="id;total;code\n1;1.234,50;0,07\n2;99,5;1,2345\n3;;1\n")
+    monkeypatch.setenv("SHOP_URL", database_url)
+
+    done = loaded("job.toml", "sales.csv", database=["--database", "${SHOP_URL}"])
+
+    assert (done.exit_code, done.result["written"]) == (0, 3)
+    found = query(database_url, "SELECT id, total * 100, code * 10000 FROM sales ORDER BY id")
+    assert [tuple(None if cell is None else int(cell) for cell in row) for row in found] == [
+        (1, 123450, 700),
+        (2, 9950, 12345),
+        (3, None, 10000),
+    ]
+
+
 def test_init_writes_nothing_into_the_database(folder, database_url):
     if not is_postgresql(database_url):
         Path(make_url(database_url).database or "").touch()
@@ -224,7 +239,13 @@ def test_parquet_has_its_types(folder):
     ("content", "csv"),
     [
         ("a,b\n1,2\n", None),
-        ("a;b\n1,5;2,5\n3,5;4\n", {"delimiter": ";"}),
+        ("a;b\n1,5;2,5\n3,5;4\n", {"delimiter": ";", "decimal": ","}),
+        ("a;b\n1.234,50;12\n999,00;3\n", {"delimiter": ";", "decimal": ",", "thousands": "."}),
+        ("a;b\n1,234,567;x\n1,234;y\n", {"delimiter": ";", "thousands": ","}),
+        ("a;b\n1'234.50;x\n", {"delimiter": ";", "thousands": "'"}),
+        ("a;b\n1 234,50;x\n0,5;y\n", {"delimiter": ";", "decimal": ",", "thousands": " "}),
+        ("a;b\n1,234;x\n", {"delimiter": ";"}),  # may be either, and stays a text
+        ("a;b\n1,5;2.5\n", {"delimiter": ";"}),  # not in one file
         ("a\tb\nx, y\t2\n", {"delimiter": "\t"}),
         ("a|b\n1|2\n", {"delimiter": "|"}),
         ('a,b\n"x;y;z",2\n"p;q;r",3\n', None),

@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from etl.errors import TargetMismatch
 from etl.mapping.arrow_types import type_of_arrow
 from etl.mapping.found_types import TypeFinder, joined_type
-from etl.mapping.kinds import conversion_of_texts
+from etl.mapping.kinds import Reading, conversion_of_texts
+from etl.mapping.spelling import USUAL, Spelling
 from etl.records import ColumnType, Kind
 
 DIALECTS = ["sqlite", "postgresql"]
 
 
-def found(*texts: str | None, dialect: str = "postgresql", size: int | None = None) -> ColumnType:
-    finder = TypeFinder()
+def found(
+    *texts: str | None, dialect: str = "postgresql", size: int | None = None, spelling: Spelling = USUAL
+) -> ColumnType:
+    finder = TypeFinder(spelling)
     for start in range(0, len(texts), size or max(1, len(texts))):
         finder.add(pa.array(texts[start : start + (size or len(texts))], pa.string()))
     return finder.found(dialect)
@@ -200,3 +203,25 @@ def test_an_arrow_type_without_a_column_type_is_told():
 def test_two_types_are_joined_to_one_that_holds_both(one, other, joined):
     assert joined_type(one, other) == joined
     assert joined_type(other, one) == joined
+
+
+@pytest.mark.parametrize(
+    ("texts", "spelling", "type_"),
+    [
+        (["1,50", "-20"], Spelling(","), numeric(38, 2)),
+        (["1.234,5", "12"], Spelling(",", "."), numeric(38, 1)),
+        (["1.234", "12.345"], Spelling(",", "."), ColumnType(Kind.BIGINT)),
+        (["1,234", "12"], Spelling(".", ","), ColumnType(Kind.BIGINT)),
+        (["1.5"], Spelling(",", "."), ColumnType(Kind.TEXT)),
+        (["1.50"], Spelling(","), ColumnType(Kind.TEXT)),
+        (["007,5"], Spelling(","), ColumnType(Kind.TEXT)),
+        (["ja", "nein"], Spelling(true_words=("ja",), false_words=("nein",)), ColumnType(Kind.BOOLEAN)),
+        (["ja", "Nein"], Spelling(true_words=("ja",), false_words=("nein",)), ColumnType(Kind.TEXT)),
+        (["true"], Spelling(true_words=("ja",), false_words=("nein",)), ColumnType(Kind.TEXT)),
+        (["1", "0"], Spelling(true_words=("1",), false_words=("0",)), ColumnType(Kind.BIGINT)),
+    ],
+)
+def test_types_are_found_as_the_source_spells_them(texts, spelling, type_):
+    assert found(*texts, spelling=spelling) == type_
+    assert found(*texts, size=1, spelling=spelling) == type_
+    assert not conversion_of_texts(type_, Reading(spelling=spelling))(pa.array(texts, pa.string())).refused
