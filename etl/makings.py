@@ -169,28 +169,28 @@ def _source_types(opened: Opened, needed: Collection[str], csv: Csv, dialect: st
     finders: dict[str, TypeFinder] = {}
     documents: set[str] = set()
     for format_, reader in opened:
+        paths = [path for found in _paths([(format_, reader)], needed).values() for path in found]
         if format_ in ("csv", "jsonl"):
-            names = [name for name in reader.schema.names if name in needed]
             spelling = Spelling.of(csv) if format_ == "csv" else USUAL
-            documents |= _find_types(reader, {name: finders.setdefault(name, TypeFinder(spelling)) for name in names})
+            looked_at = [(path, finders.setdefault(path.name, TypeFinder(spelling))) for path in paths]
+            documents |= _find_types(reader, looked_at)
             continue
-        for name, paths in _paths([(format_, reader)], needed).items():
-            for path in paths:
-                type_ = type_of_arrow(name, path.type, dialect)
-                types[name] = joined_type(types.get(name, type_), type_)
+        for path in paths:
+            type_ = type_of_arrow(path.name, path.type, dialect)
+            types[path.name] = joined_type(types.get(path.name, type_), type_)
     for name, finder in finders.items():
         types[name] = joined_type(types.get(name, finder.found(dialect)), finder.found(dialect))
     return types | dict.fromkeys(documents, ColumnType(Kind.JSON))
 
 
-def _find_types(reader: Reader, finders: Mapping[str, TypeFinder]) -> set[str]:
-    """Have the finders look at all records of a source whose values are texts; the columns with objects or lists."""
+def _find_types(reader: Reader, looked_at: Sequence[tuple[SourcePath, TypeFinder]]) -> set[str]:
+    """Have the finders look at all records of a source whose values are texts; the names of objects and lists."""
     documents: set[str] = set()
-    for records in reader.batches(Position(), list(finders)):
-        for name, finder in finders.items():
-            cells = records.columns.column(name)
+    for records in reader.batches(Position(), list(dict.fromkeys(path.column for path, _ in looked_at))):
+        for path, finder in looked_at:
+            cells = path.cells(records.columns).values
             if are_json_cells(cells.type):
-                documents |= {name} if has_documents(cells) else set()
+                documents |= {path.name} if has_documents(cells) else set()
                 cells = texts_of_json(cells).values
             finder.add(cells)
     return documents

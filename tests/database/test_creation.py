@@ -226,6 +226,22 @@ def test_a_field_of_a_struct_gives_its_type_to_the_column_that_takes_it(job, tmp
     assert [str(day) for (day,) in days] == ["2024-02-29"]
 
 
+def test_a_field_of_an_object_of_json_lines_gives_its_type_to_the_column_that_takes_it(job):
+    job.write(
+        "orders.jsonl",
+        '{"id": 1, "customer": {"name": "Ana", "since": "2024-02-29", "geo": {"latitude": 38.5}}}\n{"id": 2}\n'
+        '{"id": 3, "customer": {"since": "2023-01-31", "geo": null}}\n',
+    )
+    columns = 'columns.day = "customer.since"\ncolumns.latitude = "customer.geo.latitude"'
+    job.configure(f'{LOAD.replace("csv", "jsonl")}\nignore_columns = "customer.name"\n{columns}')
+
+    assert job.call("load").exit_code == 0
+    declared = {name: type_.upper().replace(" ", "") for name, type_ in types(job.url).items()}
+    assert declared == {"id": "BIGINT", "day": "DATE", "latitude": "NUMERIC(38,1)"}
+    days = query(job.url, "SELECT day FROM orders ORDER BY id")
+    assert [str(day) for (day,) in days] == ["2024-02-29", "None", "2023-01-31"]
+
+
 def test_names_are_quoted(job):
     job.write("orders.csv", 'Order,a%b,"c""d",select,é ü\n1,2,3,4,5\n')
     job.configure(LOAD.replace('key = "id"', 'key = "Order"').replace('table = "orders"', "table = 'My \"table'"))
