@@ -73,10 +73,6 @@ class Shape:
         self._has_objects = self._has_lists = self._has_others = False
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        return tuple(self._fields)
-
-    @property
     def most_keys(self) -> int:
         """Those of the values with most keys, here or within."""
         inner = [shape.most_keys for shape in (*self._fields.values(), self._element) if shape is not None]
