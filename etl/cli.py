@@ -297,7 +297,7 @@ def init(signals: Signals, files: tuple[str, ...], database: str | None, output:
 
     A FILE may be a folder, whose files go into one table. Every record is looked at; nothing is loaded.
     """
-    from etl.initial_config import initial_config
+    from etl.discovery import initial_config
 
     with _told_in_a_sentence(signals):
         if output is not None and output.exists() and not force:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import make_url
 
-from etl.initial_config import snake_case
+from etl.discovery.draft import snake_case
 from tests.commands import ROOT, Ended, call, count, execute, is_postgresql, query, tables
 
 pytestmark = pytest.mark.newest_is_enough

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.profiles import Distinct, hashes_of
+from etl.discovery.profiles import Distinct, hashes_of
 
 VALUES = st.one_of(
     st.tuples(st.just(pa.string()), st.lists(st.text("aé\0 1", max_size=5), max_size=30)),

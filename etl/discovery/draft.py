@@ -15,9 +15,9 @@ from sqlalchemy import Connection, make_url
 
 from etl.config import Csv, Database, Format, Job, Load, read_database
 from etl.database import Target, connected, find_targets
-from etl.dialects import CODE_PAGES, find_dialect
+from etl.discovery.dialects import CODE_PAGES, find_dialect
+from etl.discovery.profiles import ColumnProfile, Distinct, Profile, ProfiledTable
 from etl.errors import ConfigError, SourceError
-from etl.profiles import ColumnProfile, Distinct, Profile, ProfiledTable
 from etl.readers import Source, find_sources, format_of
 from etl.records import ColumnType, Kind
 from etl.showing import shown_argument
