@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
@@ -115,7 +115,8 @@ class Signals:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._handle)
         self._other = signal.set_wakeup_fd(self._awaken, warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, name="etl-signals", daemon=True).start()
+        with suppress(RuntimeError):  # the system starts no thread, as the first who cannot do without one will tell
+            threading.Thread(target=self._watch, name="etl-signals", daemon=True).start()
         return self
 
     def __exit__(

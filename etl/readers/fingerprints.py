@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from itertools import pairwise
 
 from etl.readers.files import Fingerprint, Source, Stamp, fingerprint, stamp
+from etl.readers.threads import OneThread
 
 
 class Fingerprints(AbstractContextManager["Fingerprints"]):
@@ -16,7 +17,7 @@ class Fingerprints(AbstractContextManager["Fingerprints"]):
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._following = dict(pairwise(dict.fromkeys(sources)))
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="etl-fingerprint")
+        self._pool = OneThread("etl-fingerprint")
         self._stopped = threading.Event()
         self._made: dict[Source, Future[tuple[Stamp, Fingerprint]]] = {}
         for source in sources[:1]:
@@ -35,7 +36,7 @@ class Fingerprints(AbstractContextManager["Fingerprints"]):
 
     def _begin(self, source: Source) -> None:
         if source not in self._made:
-            self._made[source] = self._pool.submit(self._make, source)
+            self._made[source] = self._pool.begin(self._make, source)
 
     def _make(self, source: Source) -> tuple[Stamp, Fingerprint]:
         return stamp(source), fingerprint(source, self._stopped.is_set)

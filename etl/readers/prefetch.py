@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
+
+from etl.readers.threads import OneThread
 
 Item = TypeVar("Item")
 
@@ -22,8 +24,8 @@ def prefetching(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Iterator[
     waited for where a signal ends it: what it is at may take long.
     """
     source = iter(items)
-    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="etl-ahead")
-    pending = deque(pool.submit(_next, source) for _ in range(ahead))
+    pool = OneThread("etl-ahead")
+    pending = deque(pool.begin(_next, source) for _ in range(ahead))
     try:
         yield _taken(pool, pending, source)
     except BaseException as error:
@@ -32,9 +34,9 @@ def prefetching(items: Iterable[Item], ahead: int = AHEAD) -> Iterator[Iterator[
     pool.shutdown(cancel_futures=True)
 
 
-def _taken(pool: ThreadPoolExecutor, pending: deque[Future[list[Item]]], source: Iterator[Item]) -> Iterator[Item]:
+def _taken(pool: OneThread, pending: deque[Future[list[Item]]], source: Iterator[Item]) -> Iterator[Item]:
     while made := pending.popleft().result():
-        pending.append(pool.submit(_next, source))
+        pending.append(pool.begin(_next, source))
         yield made[0]
 
 

@@ -465,3 +465,28 @@ def test_the_sentence_is_all_there_is_on_standard_error_of_a_real_process(tmp_pa
     job.configure('source = "items.csv"\ntable = "item"')
 
     assert_told(job.etl("load"), 1, "Load item: there is no table item in the database. Did you mean items?")
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_a_system_that_starts_no_more_threads_is_told_and_the_same_command_goes_on(tmp_path, sqlite_url, threads):
+    """As where the limit on processes is reached: the first thread is that of signals, then fingerprint and reading."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import threading\n"
+        "real, left = threading._start_new_thread, [0] * THREADS\n"
+        "def start(*arguments):\n"
+        "    if not left:\n"
+        '        raise RuntimeError("can\'t start new thread")\n'
+        "    left.pop()\n"
+        "    return real(*arguments)\n"
+        "threading._start_new_thread = start\n".replace("THREADS", str(threads))
+    )
+    job = items_job(tmp_path, sqlite_url)
+    job.write("items.csv", items_csv([(1, "one")]))
+    job.environment["PYTHONPATH"] = str(tmp_path)
+
+    refused = job.etl("load", "--json")
+
+    assert refused.exit_code == 1
+    assert refused.result["error"].startswith("The system starts no thread for this process; the open transaction was")
+    del job.environment["PYTHONPATH"]
+    assert job.etl("load", "--json").result["written"] == 1
