@@ -255,7 +255,10 @@ def test_too_many_connections_at_a_new_connection_are_a_passing_fault(postgres_u
 def test_lock_that_the_lost_connection_still_holds_is_waited_for(postgres_url: str, tmp_path: Path) -> None:
     """As it does until the server has noticed; here another connection that waits for it gets it."""
     run_sql(postgres_url, TABLE)
-    locks = "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks WHERE locktype = 'advisory'"
+    locks = (
+        "SELECT (classid::bigint << 32) | objid::bigint FROM pg_locks"
+        " WHERE locktype = 'advisory' AND objsubid = 1 AND mode = 'ExclusiveLock'"  # shared ones tell who holds it
+    )
     with plain_connection(postgres_url) as other, ThreadPoolExecutor(1) as pool, proxied(postgres_url) as (proxy, url):
 
         def take_the_lock(_: Connection) -> None:
