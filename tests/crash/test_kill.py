@@ -72,6 +72,7 @@ def test_run_killed_at_random_ends_as_one_that_was_not(database_url: str, tmp_pa
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("kill", "kills"), [(kill_at_random, 12), (kill_at_commits, 6)])
 @pytest.mark.parametrize(("method", "commit_every"), ALL)
 def test_run_killed_many_times_ends_as_one_that_was_not(
