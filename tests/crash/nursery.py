@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from etl import retrying
+from etl import retrying, stopping
 from tests.crash.steps import Step
 
 ROOT = Path(__file__).parents[2]
@@ -167,7 +167,15 @@ def _be_etl(arguments: Sequence[str], step: dict[str, Any] | None, streams: Sequ
     if step is not None:
         Step(**step).arrange()
     exec(first)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, BOTH)
+    enter = stopping.Signals.__enter__
+
+    def entered(signals: stopping.Signals) -> stopping.Signals:
+        """Only now is there somebody who tells of a signal."""
+        enter(signals)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, BOTH)
+        return signals
+
+    stopping.Signals.__enter__ = entered  # type: ignore[assignment, method-assign]
     run()
 
 
