@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
 from etl.errors import Terminated
+from etl.threads import start_daemon
 
 PATIENCE = 3.0  # seconds that a command has, from the first signal on, to end in order
 
@@ -115,8 +115,8 @@ class Signals:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._handle)
         self._other = signal.set_wakeup_fd(self._awaken, warn_on_full_buffer=False)
-        with suppress(RuntimeError):  # the system starts no thread, as the first who cannot do without one will tell
-            threading.Thread(target=self._watch, name="etl-signals", daemon=True).start()
+        with suppress(RuntimeError, MemoryError):  # who cannot do without a thread will tell that there is none
+            start_daemon(self._watch, "etl-signals")
         return self
 
     def __exit__(

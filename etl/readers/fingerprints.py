@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from itertools import pairwise
 
 from etl.readers.files import Fingerprint, Source, Stamp, fingerprint, stamp
-from etl.readers.threads import OneThread
+from etl.threads import OneThread
 
 
 class Fingerprints(AbstractContextManager["Fingerprints"]):

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TypeVar
 
-from etl.readers.threads import OneThread
+from etl.threads import OneThread
 
 Item = TypeVar("Item")
 
