@@ -115,7 +115,9 @@ class CsvReader:
         raw = self._raw_of(block, text)
         frames = frame_well_formed(block, raw, self._grammar, is_final, len(self.schema) == 1)
         if frames is not None and self._has_no_long_record(frames, size):
-            return Scanned(self._scanner.decided(frames, is_final and len(frames.text) == len(block)))
+            decided = self._scanner.decided(frames, is_final and len(frames.text) == len(block))
+            if decided.text or size <= self._scanner.most_bytes:  # else what goes on behind may be too long
+                return Scanned(decided)
         return self._scanner.scan(text, size)
 
     def _raw_of(self, block: bytes, text: Text) -> bytes:
