@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from etl.records import Position, RecordBatch
 
 FIRST_PIECE = 8_192  # rows; each piece behind it may be twice as large
+MOST_BYTES = 32 << 20  # of a piece's values, and a record batch more: mapped and encoded they are kept again
 
 
 def in_pieces(
@@ -22,7 +23,7 @@ def in_pieces(
     which ``open_rows`` have come already.
 
     The first ones are smaller, so that the database need not wait for a large one to be read; so is one with more bad
-    records than rows, since these are kept in memory too.
+    records than rows, since these are kept in memory too, and one whose values have more than ``MOST_BYTES``.
     """
     room = commit_every - open_rows if commit_every else most
     size = min(most, FIRST_PIECE)
@@ -32,7 +33,7 @@ def in_pieces(
         while rest is not None:
             head, rest = _parted(rest, min(size, room) - _rows_of(held))
             held.append(head)
-            if _rows_of(held) < min(size, room) and sum(part.read for part in held) < 2 * size:
+            if not _is_full(held, min(size, room), 2 * size):
                 continue
             room = (room - _rows_of(held) or commit_every) if commit_every else most
             size = min(most, 2 * size)
@@ -40,6 +41,13 @@ def in_pieces(
             held = []
     if held:
         yield _joined(held)
+
+
+def _is_full(batches: Sequence[RecordBatch], rows: int, read: int) -> bool:
+    """Whether they make a piece of so many rows, or as much of it as may be."""
+    if _rows_of(batches) >= rows or sum(part.read for part in batches) >= read:
+        return True
+    return sum(part.columns.nbytes for part in batches) >= MOST_BYTES
 
 
 def _rows_of(batches: Sequence[RecordBatch]) -> int:
