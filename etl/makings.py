@@ -19,7 +19,7 @@ from etl.mapping.arrow_types import type_of_arrow
 from etl.mapping.epochs import EPOCHS
 from etl.mapping.found_types import TEXT, TypeFinder, joined_type
 from etl.mapping.paths import SourcePath, find_path
-from etl.mapping.spelling import USUAL, Spelling
+from etl.mapping.spelling import Spelling
 from etl.mapping.unquoting import has_documents, texts_of_json
 from etl.records import ColumnType, Kind, Position, Reader
 
@@ -171,7 +171,7 @@ def _source_types(opened: Opened, needed: Collection[str], csv: Csv, dialect: st
     for format_, reader in opened:
         paths = [path for found in _paths([(format_, reader)], needed).values() for path in found]
         if format_ in ("csv", "jsonl"):
-            spelling = Spelling.of(csv) if format_ == "csv" else USUAL
+            spelling = Spelling.of(csv, format_)
             looked_at = [(path, finders.setdefault(path.name, TypeFinder(spelling))) for path in paths]
             documents |= _find_types(reader, looked_at)
             continue

@@ -31,7 +31,7 @@ from etl.database import (
     make,
 )
 from etl.errors import ConfigError, SourceError
-from etl.mapping import USUAL, AnyFeed, Plan, SourceFacts, Spelling, plan_records
+from etl.mapping import AnyFeed, Plan, SourceFacts, Spelling, plan_records
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
 from etl.records import Reader
 from etl.user_code import import_by_name
@@ -233,12 +233,8 @@ def _mapping(load: Load, target: Target, source: Source, schema: pa.Schema, form
     if format_ == "jsonl" and not schema.names:  # the file of a day on which nothing happened
         return Plan((), schema)
     null_words = load.csv.null if format_ == "csv" else ()
-    facts = SourceFacts(source.path, null_words, _spelling(load, format_), transform, load.transform or "")
+    facts = SourceFacts(source.path, null_words, Spelling.of(load.csv, format_), transform, load.transform or "")
     return plan_records(schema, target, load, facts)
-
-
-def _spelling(load: Load, format_: Format) -> Spelling:
-    return Spelling.of(load.csv) if format_ == "csv" else USUAL
 
 
 def _delimiter_hint(names: list[str]) -> str:

@@ -22,7 +22,7 @@ from etl.mapping.arrow_types import type_of_arrow
 from etl.mapping.column_bytes import ColumnBytes
 from etl.mapping.found_types import TEXT, TypeFinder, joined_type
 from etl.mapping.kinds import Reading, choose_conversion, conversion_of_texts
-from etl.mapping.spelling import USUAL, Spelling
+from etl.mapping.spelling import Spelling
 from etl.mapping.unquoting import has_documents, texts_of_json
 from etl.readers import Source, open_reader
 from etl.records import ColumnType, Kind, Position, Reader, RecordBatch
@@ -94,7 +94,7 @@ class ProfiledTable:
         read = unreadable = 0
         for reader, format_ in self._opened():
             given = {
-                name: builders.setdefault(name, _ColumnBuilder(name, TypeFinder(self._spelling(format_))))
+                name: builders.setdefault(name, _ColumnBuilder(name, TypeFinder(Spelling.of(self._load.csv, format_))))
                 for name in reader.schema.names
             }
             for builder in builders.values():
@@ -143,11 +143,8 @@ class ProfiledTable:
     def _batches(self, names: Sequence[str]) -> Iterator[tuple[RecordBatch, Spelling]]:
         for reader, format_ in self._opened():
             if set(names) <= set(reader.schema.names):
-                spelling = self._spelling(format_)
+                spelling = Spelling.of(self._load.csv, format_)
                 yield from ((records, spelling) for records in reader.batches(Position(), names))
-
-    def _spelling(self, format_: Format) -> Spelling:
-        return Spelling.of(self._load.csv) if format_ == "csv" else USUAL
 
     def _opened(self) -> Iterator[tuple[Reader, Format]]:
         for source, format_ in self._sources:

@@ -15,7 +15,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.config import Csv
+from etl.config import Csv, Format
 from etl.errors import ConfigError
 from etl.mapping.conversion import Refused, TextConversion, keep_matching
 from etl.records import Kind, Reason
@@ -36,9 +36,9 @@ class Spelling:
     false_words: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, csv: Csv) -> Spelling:
-        """That of a CSV source."""
-        return cls(csv.decimal, csv.thousands, csv.true_words, csv.false_words)
+    def of(cls, csv: Csv, format_: Format) -> Spelling:
+        """That of a source of this format: the usual one, but for CSV."""
+        return cls(csv.decimal, csv.thousands, csv.true_words, csv.false_words) if format_ == "csv" else USUAL
 
     @property
     def has_usual_numbers(self) -> bool:
