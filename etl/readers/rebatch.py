@@ -47,7 +47,7 @@ def _is_full(batches: Sequence[RecordBatch], rows: int, read: int) -> bool:
     """Whether they make a piece of so many rows, or as much of it as may be."""
     if _rows_of(batches) >= rows or sum(part.read for part in batches) >= read:
         return True
-    return sum(part.columns.nbytes for part in batches) >= MOST_BYTES
+    return bool(sum(part.columns.nbytes for part in batches) >= MOST_BYTES)
 
 
 def _rows_of(batches: Sequence[RecordBatch]) -> int:
