@@ -94,7 +94,14 @@ def rejects_of(records: RecordBatch, rows: Rows, outcome: Outcome, *, with_dupli
         *([rejects_as_rows(told)] if told else []),
         *([_of_groups(records, rows, groups)] if groups else []),
     ]
-    return pa.concat_batches(parts).sort_by("record") if parts else _NONE
+    if not parts:
+        return _NONE
+    together = parts[0] if len(parts) == 1 else pa.concat_batches(parts)
+    return together if _is_ascending(together["record"]) else together.sort_by("record")
+
+
+def _is_ascending(numbers: pa.Array) -> bool:
+    return bool((np.diff(numbers.to_numpy()) >= 0).all())
 
 
 _NONE = pa.RecordBatch.from_pylist([], schema=REJECTS)

@@ -85,6 +85,11 @@ from etl.timing import Meter
 
 logger = logging.getLogger(__name__)
 
+# Records that were read, what became of them, and what the writer made of that.
+Piece = tuple[RecordBatch, Rows, Encoded | None]
+
+LONG_RECORD = 1 << 20  # bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -290,7 +295,7 @@ class RunInProgress:
     def _load_file(self, plan: LoadPlan, planned_source: SourcePlan, file: File, watch: Watch) -> None:
         goal = self._goal(plan, file)
         passed = _Passed(time.monotonic(), file.position, Counts())
-        with prefetching(self._ready_pieces(plan, planned_source, file, goal)) as pieces:
+        with prefetching(self._ready_pieces(plan, planned_source, file, goal), is_large=_is_large) as pieces:
             for records, rows, encoded in self._meter.each("wait", pieces):
                 counts = self._write(plan, planned_source, file, records, rows, encoded)
                 self._reporter.records_done(records.consumed - passed.consumed, counts)
@@ -328,7 +333,7 @@ class RunInProgress:
 
     def _ready_pieces(
         self, plan: LoadPlan, planned_source: SourcePlan, file: File, goal: int | None
-    ) -> Iterator[tuple[RecordBatch, Rows, Encoded | None]]:
+    ) -> Iterator[Piece]:
         """Record batches and all that is to be done with them before the database is needed: for another thread."""
         map_timed = self._meter.timed("map", map_records)
         encode = self._meter.timed("encode", plan.choice.writer.encode)
@@ -501,6 +506,12 @@ def unwritten_end(run_id: str, job: Job, options: Options, course: Course, endin
 
 def _file_result(file: File) -> FileResult:
     return FileResult(file.path, "loaded" if file.status == "loaded" else "partial", file.counts)
+
+
+def _is_large(piece: Piece) -> bool:
+    """Whether its records are so long that three pieces of them, mapped and encoded, take too much memory."""
+    columns = piece[0].columns
+    return bool(columns.nbytes > LONG_RECORD * columns.num_rows)
 
 
 def _duplicate_found(

@@ -15,6 +15,8 @@ from etl.errors import AccountingError, SourceChanged
 from etl.ledger.models import File, RejectedRecord, Run
 from etl.records import Counts, Phase, Position, Reason, Reject, RejectCount
 
+PART_BYTES = 1 << 20  # of rejects that are written at once
+
 
 @dataclass(frozen=True, slots=True)
 class SourceIdentity:
@@ -114,7 +116,14 @@ def add_rejects(session: Session, file: File, rejects: pa.RecordBatch) -> None:
     # Columns without types: the values are JSON already, which the type of the model would make once more.
     columns = map(sa.Column, rows.schema.names)
     table = sa.Table(RejectedRecord.__tablename__, sa.MetaData(), *columns, schema="ledger")
-    session.execute(sa.insert(table), rows.to_pylist())
+    for part in _parts_of(rows):
+        session.execute(sa.insert(table), part.to_pylist())
+
+
+def _parts_of(rows: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Of some ``PART_BYTES`` each: what a reject says of its record may be as long as the record."""
+    step = max(1, rows.num_rows * PART_BYTES // max(PART_BYTES, rows.nbytes))
+    return (rows.slice(first, step) for first in range(0, rows.num_rows, step))
 
 
 def _copy_rejects(session: Session, rows: pa.RecordBatch) -> None:

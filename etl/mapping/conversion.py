@@ -68,7 +68,7 @@ class TextConversion:
     def _parse_doubtful(self, texts: pa.Array, values: pa.Array) -> Converted:
         doubtful = pc.and_(values.is_null(), texts.is_valid())
         encoded = texts.filter(doubtful).dictionary_encode()
-        parsed = [self.exact(text) for text in encoded.dictionary.to_pylist()]
+        parsed = [self.exact(text.as_py()) for text in encoded.dictionary]  # one by one: they may be long
         distinct = _array_of([None if isinstance(cell, Refused) else cell for cell in parsed], self.type)
         codes = encoded.indices.to_numpy(zero_copy_only=False)
         return Converted(

@@ -171,7 +171,7 @@ def source_texts(column: pa.Array) -> list[str | None]:
     """
     plain = shown_texts(column) if are_json_cells(column.type) else plain_array(column)
     if types.is_string(plain.type) or types.is_binary(plain.type) or types.is_fixed_size_binary(plain.type):
-        return [None if cell is None else _shown(cell) for cell in plain.cast(pa.binary()).to_pylist()]
+        return [_shown(cell.as_py()) if cell.is_valid else None for cell in plain.cast(pa.binary())]
     if is_document(plain.type):
         return [_shown_document(cell) if cell.is_valid else None for cell in plain]
     has_text = not (types.is_duration(plain.type) or types.is_interval(plain.type))

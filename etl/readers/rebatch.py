@@ -4,7 +4,7 @@ reached, each with its exact position."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from etl.records import Position, RecordBatch
 
 FIRST_PIECE = 8_192  # rows; each piece behind it may be twice as large
-MOST_BYTES = 32 << 20  # of a piece's values, and a record batch more: mapped and encoded they are kept again
+MOST_BYTES = 16 << 20  # of a piece's values: mapped, encoded and as rejects they are kept a dozen times over
 
 
 def in_pieces(
@@ -23,31 +23,50 @@ def in_pieces(
     which ``open_rows`` have come already.
 
     The first ones are smaller, so that the database need not wait for a large one to be read; so is one with more bad
-    records than rows, since these are kept in memory too, and one whose values have more than ``MOST_BYTES``.
+    records than rows, since these are kept in memory too. Batches are not joined to more than ``MOST_BYTES``.
     """
-    room = commit_every - open_rows if commit_every else most
-    size = min(most, FIRST_PIECE)
+    plan = _Plan(most, commit_every, commit_every - open_rows if commit_every else most, min(most, FIRST_PIECE))
     held: list[RecordBatch] = []
     for records in batches:
+        if held and _bytes_of([*held, records]) > MOST_BYTES:
+            yield plan.piece(held)
+            held = []
         rest: RecordBatch | None = records
         while rest is not None:
-            head, rest = _parted(rest, min(size, room) - _rows_of(held))
+            head, rest = _parted(rest, plan.rows - _rows_of(held))
             held.append(head)
-            if not _is_full(held, min(size, room), 2 * size):
-                continue
-            room = (room - _rows_of(held) or commit_every) if commit_every else most
-            size = min(most, 2 * size)
-            yield _joined(held)
-            held = []
+            if plan.is_full(held):
+                yield plan.piece(held)
+                held = []
     if held:
-        yield _joined(held)
+        yield plan.piece(held)
 
 
-def _is_full(batches: Sequence[RecordBatch], rows: int, read: int) -> bool:
-    """Whether they make a piece of so many rows, or as much of it as may be."""
-    if _rows_of(batches) >= rows or sum(part.read for part in batches) >= read:
-        return True
-    return bool(sum(part.columns.nbytes for part in batches) >= MOST_BYTES)
+@dataclass(slots=True)
+class _Plan:
+    """How large the next piece may be: ``room`` rows to the next commit, and ``size`` rows grow to ``most``."""
+
+    most: int
+    commit_every: int | None
+    room: int
+    size: int
+
+    @property
+    def rows(self) -> int:
+        return min(self.size, self.room)
+
+    def is_full(self, held: Sequence[RecordBatch]) -> bool:
+        return _rows_of(held) >= self.rows or sum(part.read for part in held) >= 2 * self.size
+
+    def piece(self, held: Sequence[RecordBatch]) -> RecordBatch:
+        """What is held as one; from here on it is about the piece behind it."""
+        self.room = (self.room - _rows_of(held) or self.commit_every) if self.commit_every else self.most
+        self.size = min(self.most, 2 * self.size)
+        return _joined(held)
+
+
+def _bytes_of(batches: Sequence[RecordBatch]) -> int:
+    return sum(records.columns.nbytes for records in batches)
 
 
 def _rows_of(batches: Sequence[RecordBatch]) -> int:

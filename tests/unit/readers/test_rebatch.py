@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etl.readers import rebatch
 from etl.readers.rebatch import FIRST_PIECE, in_pieces, split_before, split_rows, up_to
 from etl.records import Phase, Position, Reason, RecordBatch, Reject
 
@@ -180,6 +183,31 @@ def test_bad_records_without_a_row_are_not_kept_back_for_long():
 
     assert max(len(piece.rejects) for piece in pieces) <= 100
     assert sum(len(piece.rejects) for piece in pieces) == count
+
+
+MOST = 3_000  # bytes
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=12), every=st.integers(1, 9))
+def test_long_values_are_not_joined_and_a_piece_still_ends_at_each_commit(sizes, every):
+    texts = ["x" * (size * MOST // 30) for size in sizes]
+    columns = [pa.record_batch({"value": [text]}) for text in texts]
+    batches = [
+        RecordBatch(values, np.array([number]), None, (), Position(record=number), 99)
+        for number, values in enumerate(columns, 1)
+    ]
+
+    with mock.patch.object(rebatch, "MOST_BYTES", MOST):
+        pieces = list(in_pieces(batches, 100, commit_every=every))
+
+    assert [length for piece in pieces for length in pc.binary_length(piece.columns["value"]).to_pylist()] == [
+        len(text) for text in texts
+    ]
+    assert all(piece.columns.nbytes <= MOST or len(piece.numbers) == 1 for piece in pieces)
+    assert {piece.end.record for piece in pieces} >= set(range(every, len(sizes) + 1, every))
+    for piece, following in pairwise(pieces):  # as much as goes in
+        is_full = piece.columns.nbytes + following.columns.slice(0, 1).nbytes > MOST
+        assert is_full or piece.end.record % every == 0
 
 
 @given(batch=csv_batches(), size=st.integers(1, 12), data=st.data())
