@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,12 +13,12 @@ import pyarrow.parquet as pq
 
 from etl.config import RECORD_BYTES
 from etl.errors import SourceError
+from etl.readers.footers import ChunkPlace, check_footer, chunk_places
 from etl.readers.typed import BATCH_BYTES, BATCH_RECORDS, MOST_OPEN_BYTES, typed_batch, without_views
 from etl.readers.unfolding import read_row_group
 from etl.records import Position, RecordBatch
 
 STREAM_BUFFER = 2**20  # bytes of a column chunk that are read ahead
-MOST_FOOTER_BYTES = 16 * 2**20
 
 
 class ParquetReader:
@@ -33,7 +34,7 @@ class ParquetReader:
         self._shown = shown
         self._most_bytes = max_record_bytes
         with self._source_errors("is not a Parquet file that can be read"):
-            _check_footer(path)
+            check_footer(path)
             self._file = pq.ParquetFile(path, page_checksum_verification=True, buffer_size=STREAM_BUFFER)
             self.schema: pa.Schema = without_views(self._file.schema_arrow)
             self._size = path.stat().st_size
@@ -49,6 +50,10 @@ class ParquetReader:
             for values in self._values(group, skipped, columns):
                 yield typed_batch(values, first, self._most_bytes, self._consumed(first + values.num_rows))
                 first += values.num_rows
+
+    @cached_property
+    def _places(self) -> list[list[ChunkPlace]]:
+        return chunk_places(self._path)
 
     def _row_groups_behind(self, record: int) -> Iterator[tuple[int, int]]:
         """Each row group that has records behind ``record``, and how many of its records come before that."""
@@ -78,7 +83,7 @@ class ParquetReader:
 
     def _batch_records(self, group: int, columns: Sequence[str]) -> int:
         """So many records that they stay small, though every one of them may be as large as the pages allow."""
-        row_group = read_row_group(self._path, self._file.metadata, group, columns)
+        row_group = read_row_group(self._path, self._file.metadata, group, self._places[group], columns)
         most = max(MOST_OPEN_BYTES, 8 * self._most_bytes)  # one page of each column
         if row_group.open_bytes > most:
             raise ValueError(
@@ -99,14 +104,3 @@ class ParquetReader:
         except (pa.ArrowException, OSError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
             said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
             raise SourceError(f"{self._shown} {what}: {said}.", "Write or copy the file again.") from error
-
-
-def _check_footer(path: Path) -> None:
-    """Raise ValueError for a footer that would take a multiple of its size in memory, and is large already."""
-    with path.open("rb") as file:
-        end = file.seek(0, 2)
-        file.seek(max(0, end - 8))
-        tail = file.read(8)
-    size = int.from_bytes(tail[:4], "little")
-    if tail[4:] == b"PAR1" and MOST_FOOTER_BYTES < size <= end:
-        raise ValueError(f"its footer has {size:,} bytes, and {MOST_FOOTER_BYTES:,} are allowed")

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from etl.readers.footers import ChunkPlace
 from etl.readers.pages import DELTAS, DICTIONARY, OF_A_DICTIONARY, PREFIXES, Page, read_pages
 
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
@@ -83,17 +84,23 @@ class RowGroup:
         return int(pc.max(pc.binary_length(values_of)).as_py() or 0)
 
 
-def read_row_group(path: Path, metadata: Any, number: int, columns: Sequence[str]) -> RowGroup:
-    """The headers of all pages of ``columns``. Raises ValueError where they and the footer do not go together."""
+def read_row_group(
+    path: Path, metadata: Any, number: int, places: Sequence[ChunkPlace], columns: Sequence[str]
+) -> RowGroup:
+    """The headers of all pages of ``columns``. Raises ValueError where they and the footer do not go together.
+
+    ``places`` are those of the row group's column chunks.
+    """
     records = metadata.row_group(number).num_rows
+    if len(places) != len(metadata.schema):
+        raise ValueError(f"it has {len(places):,} columns for {len(metadata.schema):,} in the schema")
     chunks: list[Chunk] = []
     with path.open("rb", buffering=0) as file:
         for index in _leaves(metadata.schema, columns):
-            chunk, leaf = metadata.row_group(number).column(index), metadata.schema.column(index)
-            if leaf.max_repetition_level == 0 and chunk.num_values != records:
-                raise ValueError(f"column {leaf.path} has {chunk.num_values:,} values for {records:,} records")
-            pages = tuple(read_pages(file, _start(chunk), chunk.num_values))
-            chunks.append(Chunk(leaf, chunk.num_values, pages))
+            place, leaf = places[index], metadata.schema.column(index)
+            if leaf.max_repetition_level == 0 and place.values != records:
+                raise ValueError(f"column {leaf.path} has {place.values:,} values for {records:,} records")
+            chunks.append(Chunk(leaf, place.values, tuple(read_pages(file, place.start, place.values))))
     return RowGroup(path, metadata, number, tuple(chunks))
 
 
@@ -102,16 +109,6 @@ def _leaves(schema: Any, columns: Sequence[str]) -> list[int]:
         return any(path == name or path.startswith(f"{name}.") for name in columns)
 
     return [index for index in range(len(schema)) if is_taken(schema.column(index).path)]
-
-
-def _start(chunk: Any) -> int:
-    """Where Arrow begins to read: at the dictionary, if its place is one and lies before that of the data."""
-    first: int = chunk.data_page_offset
-    if chunk.has_dictionary_page and 0 < chunk.dictionary_page_offset < first:
-        first = chunk.dictionary_page_offset
-    if first < 0:
-        raise ValueError("a column begins before the file")
-    return first
 
 
 def _open_bytes(pages: Sequence[Page]) -> int:

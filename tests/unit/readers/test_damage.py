@@ -82,6 +82,17 @@ def test_a_damaged_parquet_file_is_told_or_read(tmp_path):
     assert set(found[: len(cut)]) == {"told"}
 
 
+def test_a_footer_damaged_at_every_byte_is_told_or_read(tmp_path):
+    """Level histograms that do not fit the schema end a process that asks pyarrow for the place of their column."""
+    path = tmp_path / "a.parquet"
+    content = parquet(path, "prefixes")
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+
+    found = read_variants(path, [content[:footer] + part for part in flips(content[footer:], [0x01])])
+
+    assert set(found) == {"told", "read"}
+
+
 def test_a_damaged_compressed_file_is_told_or_read(tmp_path):
     content = packed("gzip")
     cut = cuts(content, every=5)

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from etl.errors import SourceError
-from etl.readers import parquet
+from etl.readers import footers, parquet
+from etl.readers.footers import chunk_places
 from etl.readers.pages import DATA, DICTIONARY, Page, read_pages
 from etl.readers.parquet import ParquetReader
 from etl.readers.unfolding import RowGroup, read_row_group
@@ -24,7 +25,7 @@ def write(path: Path, columns: dict[str, Any], **options: Any) -> Path:
 
 
 def row_group(path: Path, *columns: str) -> RowGroup:
-    return read_row_group(path, pq.ParquetFile(path).metadata, 0, columns)
+    return read_row_group(path, pq.ParquetFile(path).metadata, 0, chunk_places(path)[0], columns)
 
 
 def read(path: Path, columns: tuple[str, ...], start: int = 0, **limits: int) -> list[RecordBatch]:
@@ -215,7 +216,7 @@ def test_a_list_that_repeats_a_value_for_ever_is_an_error(tmp_path):
 
 def test_a_large_footer_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = write(tmp_path / "a.parquet", {"id": [1]})
-    monkeypatch.setattr(parquet, "MOST_FOOTER_BYTES", 50)
+    monkeypatch.setattr(footers, "MOST_BYTES", 50)
 
     with pytest.raises(SourceError, match=r"^a\.parquet is not a Parquet file that can be read: its footer has "):
         ParquetReader(path, "a.parquet")
