@@ -84,7 +84,7 @@ def _read(path: Path) -> str:
         for batch in reader.batches(Position(), reader.schema.names):
             batch.columns.validate(full=True)
     except SourceError as error:
-        return "told" if str(error).startswith(path.name) else f"not named: {error}"
+        return "told" if path.name in str(error) else f"not named: {error}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "read" if _peak() < MOST_MEMORY else "too much memory"

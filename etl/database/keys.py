@@ -22,12 +22,14 @@ class Key:
 
     ``names`` are what the database may call it when it is broken: a partition has a name of its own for it.
     ``is_constraint`` says that ``ON CONFLICT ON CONSTRAINT`` knows it; an index is told by its columns.
+    ``nulls_are_equal``: it has NULLS NOT DISTINCT.
     """
 
     name: str
     columns: tuple[str, ...]
     names: frozenset[str]
     is_constraint: bool = False
+    nulls_are_equal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +115,6 @@ def _require_updatable(load: Load, target: Target) -> None:
             f"{what} cannot be done: {target.name} has rules, with which PostgreSQL takes no ON CONFLICT.",
             "Make them triggers, or load into another table.",
         )
-    if target.is_users_model:
-        raise ConfigError(f"{what} goes with table, not with model.", "Name the table of the class.")
 
 
 def _require_fed(load: Load, what: str, columns: Iterable[str], given: Collection[str]) -> None:
@@ -170,7 +170,8 @@ def _of_postgresql(connection: Connection, target: Target) -> Iterator[_Candidat
     assert target.catalog is not None
     for row in connection.execute(_POSTGRESQL_KEYS, {"oid": target.catalog.oid}):
         columns = tuple(name or "…" for name in row.columns)
-        yield _Candidate(Key(row.name, columns, frozenset(row.names), row.is_constraint), row.indisprimary, row.flaw)
+        key = Key(row.name, columns, frozenset(row.names), row.is_constraint, row.nulls_are_equal)
+        yield _Candidate(key, row.indisprimary, row.flaw)
 
 
 def _of_sqlite(connection: Connection, target: Target) -> Iterator[_Candidate]:
@@ -241,6 +242,7 @@ def _surroundings(connection: Connection, target: Target, key: Key) -> Surroundi
 # A key that a partition has under a name of its own is the same key.
 _POSTGRESQL_KEYS = sa.text("""
 SELECT n.relname::text AS name, i.indisprimary, k.conname IS NOT NULL AS is_constraint,
+       coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false) AS nulls_are_equal,
        ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS m (attnum, place)
              LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = m.attnum AND m.attnum > 0
              WHERE m.place <= i.indnkeyatts ORDER BY m.place) AS columns,

@@ -97,11 +97,16 @@ class Target:
     @cached_property
     def filled_in(self) -> frozenset[str]:
         """Columns that the ORM fills in by itself when an object has None there."""
-        return frozenset(
+        return self.json_nulls | frozenset(
             column.name
             for column in self.table.columns
             if column.primary_key or column.default is not None or column.server_default is not None
         )
+
+    @cached_property
+    def json_nulls(self) -> frozenset[str]:
+        """Columns in which None is a value of its own for the ORM: the null of JSON (``JSON.none_as_null``)."""
+        return frozenset(column.name for column in self.table.columns if column.type.should_evaluate_none)
 
     @property
     def members(self) -> tuple[Target, ...]:

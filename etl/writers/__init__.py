@@ -15,7 +15,7 @@ from etl.errors import ConfigError
 from etl.records import Encoded, Outcome
 from etl.writers.bulk import HalvingBulkWriter, SqliteBulkWriter
 from etl.writers.keyed import KeyedWriter
-from etl.writers.row import CoreRowWriter, RowWriter, UpdatingRowWriter
+from etl.writers.row import CoreRowWriter, MergingRowWriter, RowWriter, UpdatingRowWriter
 
 __all__ = ["Choice", "Writer", "choose_writer"]
 
@@ -66,7 +66,8 @@ def _choice(target: Target, method: Method, given: Collection[str] | None, dupli
     if method == "row":
         return Choice(_row_writer(target, duplicates), "the method is given")
     if target.is_users_model:
-        return Choice(RowWriter(target), "the validators, defaults and events of the mapped class run for each row")
+        reason = "the validators, defaults and events of the mapped class run for each row"
+        return Choice(_row_writer(target, duplicates), reason)
     if method == "bulk":
         return Choice(_bulk_writer(target, duplicates), "the method is given")
     if target.catalog is not None:
@@ -113,7 +114,8 @@ def _copy_choice(
 
 def _row_writer(target: Target, duplicates: Duplicates) -> Writer:
     if duplicates.is_updating:
-        return UpdatingRowWriter(target, duplicates)
+        writer = MergingRowWriter if target.is_users_model else UpdatingRowWriter
+        return writer(target, duplicates)
     is_alone = not target.triggers and (target.catalog is None or target.catalog.may_return)
     return RowWriter(target) if target.is_users_model or (target.entity and is_alone) else CoreRowWriter(target)
 

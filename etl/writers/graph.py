@@ -17,7 +17,7 @@ from sqlalchemy.orm.collections import collection_adapter
 from etl.database import ChildTarget, Duplicates, Target
 from etl.records import Cause, ChildCounts, Encoded, Orphan, Outcome, Reason, Refusal
 from etl.writers.refusing import grouped, null_key_cause, null_key_refusals, refusal
-from etl.writers.row import constructed
+from etl.writers.row import constructed, same_value
 from etl.writers.values import Values, row_values
 
 _Path = tuple[tuple[str, int], ...]
@@ -189,11 +189,9 @@ class GraphWriter:
     def _found(self, session: Session, target: Target, key: Sequence[str], values: Values) -> object | None:
         """Equal is what the database calls equal."""
         assert target.entity is not None
-        if any(values[name] is None for name in key):
-            return None
-        matches = (getattr(target.entity, target.attributes[name]) == values[name] for name in key)
+        same = (same_value(target, name, values[name]) for name in key)
         with session.no_autoflush:
-            return session.scalars(sa.select(target.entity).where(*matches)).first()
+            return session.scalars(sa.select(target.entity).where(*same)).first()
 
     # One object after the other
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from sqlalchemy.exc import DataError, IntegrityError, StatementError
 from sqlalchemy.orm import Session
 
 from etl.database import Duplicates, Target
-from etl.records import Encoded, Outcome
+from etl.records import Encoded, Outcome, Reason, Verdict
 from etl.writers.refusing import grouped, null_key_refusals, refusal
 from etl.writers.upsert import tally_of, upsert_statement
 from etl.writers.values import Values, row_values
@@ -106,6 +107,114 @@ class UpdatingRowWriter:
                 tally.restore(mark)
                 refused[index] = refusal(error, index, values, session, self.target)
         return Outcome(rows.num_rows, grouped(refused.values()), 0, *tally.read())
+
+
+@dataclass(frozen=True, slots=True)
+class MergingRowWriter:
+    """The same through the mapped class of the user: the object that has the key takes the new values as attributes.
+
+    So its validators see them, and a change is flushed with the events, the ``onupdate`` defaults and the version
+    counter of the class. What the session calls modified is an update; an object that is not modified is not sent.
+    """
+
+    method: ClassVar[str] = "row"
+    piece_rows: ClassVar[int] = 1_000
+    target: Target
+    duplicates: Duplicates
+
+    def encode(self, rows: pa.RecordBatch) -> None:
+        """Nothing: the mapped class is given Python's values."""
+
+    def write(self, session: Session, rows: pa.RecordBatch, encoded: Encoded | None = None) -> Outcome:
+        """Insert or update in order; a refused row is rolled back to its savepoint. Nothing is committed."""
+        refused = null_key_refusals(rows, self.target)
+        became: Counter[Verdict] = Counter()
+        for index, values in enumerate(row_values(rows, self.target)):
+            if index in refused:
+                continue
+            try:
+                became[self._merge(session, values)] += 1
+            except (IntegrityError, DataError, StatementError, ValueError) as error:
+                refused[index] = refusal(error, index, values, session, self.target)
+        return Outcome(rows.num_rows, grouped(refused.values()), 0, became[Verdict.UPDATED], became[Verdict.UNCHANGED])
+
+    def _merge(self, session: Session, values: Values) -> Verdict:
+        """Add an object, or change the one that is there. Raises what refuses the row, and nothing of it stays."""
+        try:
+            with session.begin_nested():
+                return self._changed(session, values) or self._added(session, values)
+        except IntegrityError as error:
+            if not self._is_of_key(error, session, values):
+                raise
+            with session.begin_nested():  # another session has added it in this moment
+                verdict = self._changed(session, values)
+            if verdict is None:
+                raise
+            return verdict
+
+    def _added(self, session: Session, values: Values) -> Verdict:
+        session.add(constructed(self.target, values))  # flushed on leaving the savepoint
+        return Verdict.WRITTEN
+
+    def _changed(self, session: Session, values: Values) -> Verdict | None:
+        """Give the values to the object with the key, if there is one and they are newer."""
+        found = session.execute(self._question(values)).first()
+        if found is None:
+            return None
+        there, is_newer = found
+        for name in self.duplicates.changed(values) if is_newer else ():
+            self._set(there, name, values[name])
+        return Verdict.UPDATED if session.is_modified(there) else Verdict.UNCHANGED
+
+    def _set(self, there: object, name: str, value: Any) -> None:
+        attribute = self.target.attributes[name]
+        if value is None and name in self.target.json_nulls:
+            if getattr(there, attribute) is None:
+                return
+            value = sa.null()
+        setattr(there, attribute, value)
+
+    def _question(self, values: Values) -> sa.Select[tuple[Any, bool]]:
+        """The object with the key as it is now, kept for this transaction, and whether the values are newer.
+
+        What is equal and what is newer is the database's to say.
+        """
+        assert self.target.entity is not None
+        assert self.duplicates.key is not None
+        nulls_are_equal = self.duplicates.key.nulls_are_equal
+        same = (
+            same_value(self.target, name, values[name], nulls_are_equal=nulls_are_equal)
+            for name in self.duplicates.key.columns
+        )
+        question = sa.select(self.target.entity, self._is_newer(values)).where(*same)
+        return question.with_for_update(of=self.target.entity).execution_options(populate_existing=True)
+
+    def _is_newer(self, values: Values) -> sa.ColumnElement[bool]:
+        name = self.duplicates.newer_by
+        if name is None:
+            return sa.true()
+        if values[name] is None:
+            return sa.false()
+        there = attribute(self.target, name)
+        return sa.or_(there.is_(None), there < values[name])
+
+    def _is_of_key(self, error: IntegrityError, session: Session, values: Values) -> bool:
+        assert self.duplicates.key is not None
+        cause = refusal(error, 0, values, session, self.target).cause
+        return cause.reason is Reason.UNIQUE and cause.constraint in self.duplicates.key.names
+
+
+def attribute(target: Target, name: str) -> Any:
+    """The attribute of the mapped class for a column."""
+    return getattr(target.entity, target.attributes[name])
+
+
+def same_value(target: Target, name: str, value: Any, *, nulls_are_equal: bool = False) -> sa.ColumnElement[bool]:
+    """Whether a column has this value, by the equality of the database."""
+    there = attribute(target, name)
+    new = sa.literal(value, there.type)
+    is_same: sa.ColumnElement[bool] = there.is_not_distinct_from(new) if nulls_are_equal else there == new
+    return is_same
 
 
 def constructed(target: Target, values: Values) -> Any:

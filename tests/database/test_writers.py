@@ -731,6 +731,7 @@ def test_users_class_is_written_with_its_validators_defaults_and_types(
     found = fetch(database_url, "SELECT id, name, CAST(price AS VARCHAR(9)), state, source FROM item ORDER BY id")
     price = "1.5" if is_sqlite(database_url) else "1.50"
     assert found == [(1, "ONE", price, None, "etl"), (5, "FIVE", None, None, "etl")]
+    assert fetch(database_url, "SELECT id FROM item WHERE extra IS NULL") == [(5,)]
 
 
 def test_foreign_key_of_a_users_class_is_named(database_url: str, models: str, tmp_path: Path) -> None:
