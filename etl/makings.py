@@ -9,6 +9,7 @@ import datetime as dt
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import reduce
 
+import pyarrow as pa
 from sqlalchemy import Connection
 
 from etl.config import ColumnSource, Csv, Format, Job, Load
@@ -19,6 +20,7 @@ from etl.mapping.arrow_types import type_of_arrow
 from etl.mapping.epochs import EPOCHS
 from etl.mapping.found_types import TEXT, TypeFinder, joined_type
 from etl.mapping.paths import SourcePath, find_path
+from etl.mapping.plan import computed_type
 from etl.mapping.spelling import Spelling
 from etl.mapping.unquoting import has_documents, texts_of_json
 from etl.records import ColumnType, Kind, Position, Reader
@@ -142,26 +144,37 @@ def _found_columns(load: Load, opened: Opened, wanted: Mapping[str, ColumnSource
     try:
         types = _source_types(opened, needed, load.csv, dialect)
         for name, entry in wanted.items():
-            yield NewColumn(name, _type_of(name, entry, types))
+            if entry.compute is None:
+                found = types.get(entry.source or "", TEXT)  # texts that are joined are one
+            else:
+                found = _type_of_computed(name, entry, entry.compute, opened, dialect)
+            yield NewColumn(name, _type_of(entry, found))
     except (ConfigError, TargetMismatch) as error:
         raise type(error)(f"Load {load.name}: {error.problem}.", error.remedy) from None
 
 
-def _type_of(name: str, entry: ColumnSource, types: Mapping[str, ColumnType]) -> ColumnType:
-    if entry.compute is not None:
-        raise ConfigError(
-            f"the type of {name} cannot be told before it is computed", "Create the table first and leave create out."
-        )
+def _type_of(entry: ColumnSource, found: ColumnType) -> ColumnType:
+    """The type of a target column; ``found`` is that of its source column, or of what is made of several."""
     if entry.value is not None:
         return _type_of_constant(entry.value)
     if entry.record or entry.line:
         return ColumnType(Kind.BIGINT)
-    if entry.source is None:  # the path, or texts that are joined
-        return TEXT
-    found = _type_of_formats(entry.format) if entry.format else types.get(entry.source, TEXT)
-    if entry.timezone is not None and found.kind is Kind.TIMESTAMP:
-        found = ColumnType(Kind.TIMESTAMPTZ)
+    if entry.read_as is None:  # else format and timezone are for what is computed with
+        found = _type_of_formats(entry.format) if entry.format else found
+        if entry.timezone is not None and found.kind is Kind.TIMESTAMP:
+            found = ColumnType(Kind.TIMESTAMPTZ)
     return found if entry.default is None else joined_type(found, _type_of_constant(entry.default))
+
+
+def _type_of_computed(name: str, entry: ColumnSource, function: str, opened: Opened, dialect: str) -> ColumnType:
+    """Of what the function gives for the columns of each source that has them; a text that it gives stays one."""
+    schemas = [reader.schema for _, reader in opened]
+    able = [schema for schema in schemas if all(find_path(schema, column) for column in entry.source_columns)]
+    if not able:
+        names = ", ".join(entry.source_columns)
+        raise ConfigError(f"{name} is computed of {names}, which no source has", "Correct its args")
+    types = (type_of_arrow(name, computed_type(schema, entry, function), dialect) for schema in able)
+    return reduce(joined_type, types)
 
 
 def _source_types(opened: Opened, needed: Collection[str], csv: Csv, dialect: str) -> dict[str, ColumnType]:
@@ -170,22 +183,30 @@ def _source_types(opened: Opened, needed: Collection[str], csv: Csv, dialect: st
     documents: set[str] = set()
     for format_, reader in opened:
         paths = [path for found in _paths([(format_, reader)], needed).values() for path in found]
-        if format_ in ("csv", "jsonl"):
-            spelling = Spelling.of(csv, format_)
-            looked_at = [(path, finders.setdefault(path.name, TypeFinder(spelling))) for path in paths]
-            documents |= _find_types(reader, looked_at)
-            continue
+        untyped = [path for path in paths if format_ in ("csv", "jsonl") and _is_text(path.type)]
+        spelling = Spelling.of(csv, format_)
+        documents |= _find_types(
+            reader, [(path, finders.setdefault(path.name, TypeFinder(spelling))) for path in untyped]
+        )
         for path in paths:
-            type_ = type_of_arrow(path.name, path.type, dialect)
-            types[path.name] = joined_type(types.get(path.name, type_), type_)
+            if path not in untyped:
+                type_ = type_of_arrow(path.name, path.type, dialect)
+                types[path.name] = joined_type(types.get(path.name, type_), type_)
     for name, finder in finders.items():
         types[name] = joined_type(types.get(name, finder.found(dialect)), finder.found(dialect))
     return types | dict.fromkeys(documents, ColumnType(Kind.JSON))
 
 
+def _is_text(type_: pa.DataType) -> bool:
+    """Whether its values say what they are; a transform may have given other columns types of their own."""
+    return bool(are_json_cells(type_) or pa.types.is_string(type_) or pa.types.is_large_string(type_))
+
+
 def _find_types(reader: Reader, looked_at: Sequence[tuple[SourcePath, TypeFinder]]) -> set[str]:
     """Have the finders look at all records of a source whose values are texts; the names of objects and lists."""
     documents: set[str] = set()
+    if not looked_at:
+        return documents
     for records in reader.batches(Position(), list(dict.fromkeys(path.column for path, _ in looked_at))):
         for path, finder in looked_at:
             cells = path.cells(records.columns).values

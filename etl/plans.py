@@ -31,7 +31,7 @@ from etl.database import (
     make,
 )
 from etl.errors import ConfigError, SourceError
-from etl.mapping import AnyFeed, Plan, SourceFacts, Spelling, plan_records
+from etl.mapping import AnyFeed, Plan, SourceFacts, Spelling, plan_records, plan_taking
 from etl.readers import Source, Sources, find_sources, format_of, open_reader
 from etl.records import Reader
 from etl.user_code import import_by_name
@@ -139,7 +139,22 @@ def _makings(
         return {}
     from etl.makings import find_makings  # who makes nothing has no use for it
 
-    return find_makings(connection, job, loads, lambda load: [_opened(load, source) for source in sources[load.name]])
+    return find_makings(connection, job, loads, lambda load: _as_mapped(load, job.folder, sources[load.name]))
+
+
+def _as_mapped(load: Load, folder: Path, sources: Sequence[Source]) -> list[tuple[Format, Reader]]:
+    """The sources opened, with the records and columns that their filter and transform leave."""
+    transform = _transform(load, folder)
+    opened = [(source, *_opened(load, source)) for source in sources]
+    if transform is None and not load.filter:
+        return [(format_, reader) for _, format_, reader in opened]
+    from etl.mapping.taking import TakingReader  # only for who filters or transforms
+
+    return [
+        (format_, TakingReader(reader, plan_taking(reader.schema, load, _facts(load, source, format_, transform))))
+        for source, format_, reader in opened
+        if _has_columns(format_, reader.schema)
+    ]
 
 
 def made(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> list[LoadPlan]:
@@ -151,13 +166,16 @@ def made(connection: Connection, job: Job, plans: Sequence[LoadPlan]) -> list[Lo
         logger.info("%s.", making.words(connection.dialect))
         make(connection, making)
     targets = find_targets(connection, job, [plan.load for plan in plans if plan.making is not None])
-    return [plan if plan.making is None else _on_target(connection, plan, targets[plan.load.name]) for plan in plans]
+    return [
+        plan if plan.making is None else _on_target(connection, job, plan, targets[plan.load.name]) for plan in plans
+    ]
 
 
-def _on_target(connection: Connection, plan: LoadPlan, target: Target) -> LoadPlan:
-    """The plan by the same method; a load that makes something transforms nothing."""
+def _on_target(connection: Connection, job: Job, plan: LoadPlan, target: Target) -> LoadPlan:
+    """The plan by the same method."""
+    transform = _transform(plan.load, job.folder)
     sources = tuple(
-        replace(planned, mapping=_mapping(plan.load, target, planned.source, planned.schema, planned.format, None))
+        replace(planned, mapping=_mapping(plan.load, target, planned.source, planned.schema, planned.format, transform))
         for planned in plan.sources
     )
     method = cast(Method, plan.choice.writer.method)
@@ -230,11 +248,19 @@ def _plan_source(load: Load, target: Target, source: Source, transform: Any) -> 
 
 
 def _mapping(load: Load, target: Target, source: Source, schema: pa.Schema, format_: Format, transform: Any) -> Plan:
-    if format_ == "jsonl" and not schema.names:  # the file of a day on which nothing happened
+    if not _has_columns(format_, schema):
         return Plan((), schema)
+    return plan_records(schema, target, load, _facts(load, source, format_, transform))
+
+
+def _has_columns(format_: Format, schema: pa.Schema) -> bool:
+    """A file of JSON lines of a day on which nothing happened has none."""
+    return format_ != "jsonl" or bool(schema.names)
+
+
+def _facts(load: Load, source: Source, format_: Format, transform: Any) -> SourceFacts:
     null_words = load.csv.null if format_ == "csv" else ()
-    facts = SourceFacts(source.path, null_words, Spelling.of(load.csv, format_), transform, load.transform or "")
-    return plan_records(schema, target, load, facts)
+    return SourceFacts(source.path, null_words, Spelling.of(load.csv, format_), transform, load.transform or "")
 
 
 def _delimiter_hint(names: list[str]) -> str:

@@ -217,10 +217,6 @@ class Load(Model):
         key = "create" if self.create else "add_columns"
         if self.model:
             raise ValueError(f"{key} goes with table: what a mapped class needs is made by its metadata.create_all")
-        if self.transform:
-            raise ValueError(
-                f"{key} goes without transform: the types are found in the sources, not in what it returns"
-            )
         if self.children:
             raise ValueError(
                 f"{key} goes without [load.children]: make their tables first, with the foreign keys that join them"

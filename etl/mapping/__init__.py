@@ -2,7 +2,7 @@
 
 from etl.mapping.children import Elements, plan_records
 from etl.mapping.feeds import AnyFeed
-from etl.mapping.plan import ChildPlan, Plan, SourceFacts, plan_mapping
+from etl.mapping.plan import ChildPlan, Plan, SourceFacts, plan_mapping, plan_taking
 from etl.mapping.rows import map_records, source_documents, source_values
 from etl.mapping.spelling import USUAL, Spelling
 
@@ -17,6 +17,7 @@ __all__ = [
     "map_records",
     "plan_mapping",
     "plan_records",
+    "plan_taking",
     "source_documents",
     "source_values",
 ]

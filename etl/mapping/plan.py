@@ -142,6 +142,26 @@ def plan_mapping(
     return Plan(tuple(feed for feed in feeds if feed is not None), source, record_filter, transform, children)
 
 
+def plan_taking(source: pa.Schema, load: Load, facts: SourceFacts) -> Plan:
+    """The part of a plan that needs no table: which records are taken, and what a transform makes of them.
+
+    Raises what ``plan_mapping`` raises for the filter and the transform.
+    """
+    transform = _transform(source, load, facts)
+    draft = _Draft(source, (), load, facts, set())
+    record_filter = _filter(draft, source)
+    draft.raise_faults()
+    return Plan((), source, record_filter, transform)
+
+
+def computed_type(source: pa.Schema, entry: ColumnSource, function: str) -> pa.DataType:
+    """The Arrow type of what an entry computes of a source that has the columns for it.
+
+    Raises ConfigError for a function, arguments or options that do not go together.
+    """
+    return _computation(source, entry, function).type
+
+
 def _transform(source: pa.Schema, load: Load, facts: SourceFacts) -> Transform | None:
     if facts.transform is None:
         return None

@@ -51,6 +51,11 @@ def map_records(records: RecordBatch, plan: Plan) -> Rows:
     return Rows(columns, indices, rejects, taken.filtered, orphans, nested)
 
 
+def taken_records(records: RecordBatch, plan: Plan) -> RecordBatch:
+    """Those of a record batch that the filter takes, as the transform returns them."""
+    return _taken(records, plan).records
+
+
 _Refusals = dict[int, tuple[str | None, Refused]]  # by place: the column, and why
 
 

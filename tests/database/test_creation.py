@@ -432,3 +432,93 @@ def test_a_role_without_create_is_told_what_to_grant(tmp_path, postgres_url, unp
     job.configure(ADDING.replace('"orders"', '"kept"'))
     assert f"the role {role} may not add columns to kept: only its owner may" in job.call("load").told
     assert list(types(postgres_url, "kept")) == ["id"]
+
+
+# What is computed, filtered and transformed
+
+
+def types_of(job: Job) -> dict[str, str]:
+    """What `etl check` says that would be made."""
+    (load,) = job.call("check", "--json").result["loads"]
+    return {column["name"]: column["type"] for column in load["made_columns"]}
+
+
+def test_a_computed_column_has_the_type_that_its_function_gives(job):
+    job.write("items.csv", "id,a,b,at,name\n1,1.50,2,2024-01-31 10:00,x\n2,3,4,2024-02-29 11:30,y\n")
+    job.configure(
+        'source = "items.csv"\ntable = "items"\ncreate = true\nkey = "id"\n[load.columns]\n'
+        'total = { compute = "multiply", args = ["a", "b"], as = "numeric(12,2)" }\n'
+        'big = { compute = "greater", args = ["a", { value = 2 }], as = "double precision" }\n'
+        'hour = { compute = "hour", args = ["at"], as = "timestamp" }\n'
+        'upper = { compute = "utf8_upper", args = ["name"] }\n'
+        'label = { concat = ["name", "b"], separator = "-" }\n'
+        'day = { concat = ["at"], format = "%Y-%m-%d %H:%M" }\n'
+    )
+    timestamp = "TIMESTAMP WITHOUT TIME ZONE" if is_postgresql(job.url) else "TIMESTAMP"
+    made = {"hour": "BIGINT", "upper": "TEXT", "big": "BOOLEAN", "label": "TEXT", "day": timestamp}
+    total = "TEXT" if not is_postgresql(job.url) else "NUMERIC(25, 4)"  # of 12 + 12 + 1 digits: SQLite keeps 15
+    types = types_of(job)
+    assert {name: types[name] for name in made} == made
+    assert types["total"] == total
+
+    assert job.call("load").exit_code == 0
+
+    rows = query(job.url, "SELECT id, CAST(total AS TEXT), big, hour, upper, label FROM items ORDER BY id")
+    assert [(row[0], float(row[1]), bool(row[2]), *row[3:]) for row in rows] == [
+        (1, 3.0, False, 10, "X", "x-2"),
+        (2, 12.0, True, 11, "Y", "y-4"),
+    ]
+
+
+TRANSFORM = """
+import pyarrow as pa
+import pyarrow.compute as pc
+
+def shape(records):
+    length = pc.cast(pc.utf8_length(records["name"]), pa.int16())
+    cut = pc.utf8_slice_codeunits(records["price"], 1, 99)
+    records = records.drop_columns(["price"]).append_column("price", cut)
+    return records.append_column("length", length)
+"""
+
+
+@pytest.fixture
+def shaped(job: Job, request: pytest.FixtureRequest) -> Job:
+    name = f"shaping_{abs(hash(request.node.name))}"
+    job.write(f"{name}.py", TRANSFORM)
+    job.write("items.csv", "id,name,price,state\n1,one,€1.50,ok\n2,three,€20,ok\nsum,,€21.50,total\n")
+    job.configure(
+        f'source = "items.csv"\ntable = "items"\ncreate = true\nkey = "id"\ntransform = "{name}:shape"\n'
+        'ignore_columns = ["state"]\nfilter = [{ column = "state", equals = "ok" }]\n'
+    )
+    return job
+
+
+def test_what_a_transform_returns_has_the_types_of_its_values_and_what_is_filtered_has_none(shaped):
+    assert types_of(shaped) == {"id": "BIGINT", "name": "TEXT", "price": "NUMERIC(38, 2)", "length": "SMALLINT"}
+
+    assert shaped.call("load").exit_code == 0
+
+    rows = query(shaped.url, "SELECT id, name, price, length FROM items ORDER BY id")
+    assert [(*row[:2], float(row[2]), row[3]) for row in rows] == [(1, "one", 1.5, 3), (2, "three", 20.0, 5)]
+
+
+def test_columns_of_a_transform_are_added(shaped):
+    execute(shaped.url, "CREATE TABLE items (id INTEGER PRIMARY KEY)")
+    config = shaped.config.read_text()
+    shaped.config.write_text(config.replace("create = true\nkey", "add_columns = true\nkey"))
+
+    assert shaped.call("load").exit_code == 0
+
+    rows = query(shaped.url, "SELECT id, name, price, length FROM items ORDER BY id")
+    assert [(*row[:2], float(row[2]), row[3]) for row in rows] == [(1, "one", 1.5, 3), (2, "three", 20.0, 5)]
+
+
+def test_what_is_filtered_gives_no_type_to_json_lines(job):
+    job.write("items.jsonl", '{"id": 1, "price": 1.5, "ok": true}\n{"id": "none", "price": "x", "ok": false}\n')
+    job.configure(
+        'source = "items.jsonl"\ntable = "items"\ncreate = true\nfilter = [{ column = "ok", equals = true }]\n'
+    )
+
+    assert types_of(job) == {"id": "BIGINT", "price": "NUMERIC(38, 1)", "ok": "BOOLEAN"}
+    assert job.call("load").exit_code == 0
