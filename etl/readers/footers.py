@@ -15,13 +15,14 @@ from etl.readers.thrift import I64, Structs, TooLarge, Wanted
 
 MOST_BYTES = 16 << 20
 MOST_OPEN_BYTES = 200_000_000  # of the objects that it unfolds to
-_HARMLESS = 128 << 10  # bytes: a footer cannot unfold to a thousand times of them
 _MAGIC = b"PAR1"
 
 # FileMetaData 4: the row groups; RowGroup 1: its columns; ColumnChunk 3: ColumnMetaData. The format: parquet.thrift
 _VALUES, _DATA, _DICTIONARY = 5, 9, 11
 _ROW_GROUPS, _COLUMNS, _META_DATA = 4, 1, 3
-_WANTED: dict[int, Wanted] = {_ROW_GROUPS: [{_COLUMNS: [{_META_DATA: {_VALUES: I64, _DATA: I64, _DICTIONARY: I64}}]}]}
+_WANTED: Mapping[int, Wanted] = {
+    _ROW_GROUPS: [{_COLUMNS: [{_META_DATA: {_VALUES: I64, _DATA: I64, _DICTIONARY: I64}}]}]
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,31 +33,25 @@ class ChunkPlace:
     values: int
 
 
-def check_footer(path: Path) -> None:
-    """Raise ValueError for a footer that takes too much memory to be read, and for a large one that is damaged."""
-    footer = _footer_of(path)
-    if footer is not None and len(footer) > _HARMLESS:
-        _read(footer, {})
-
-
 def chunk_places(path: Path) -> list[list[ChunkPlace]]:
     """For each row group the places of its column chunks, in the order of the leaves of the schema.
 
-    Raises ValueError for a footer that is damaged or says something that Thrift's readers would pass over.
+    Nothing for a file that does not end as a Parquet file does, which is pyarrow's to tell. Raises ValueError for a
+    footer that takes too much memory to be read, is damaged, or says something that Thrift's readers would pass over.
     """
     footer = _footer_of(path)
     if footer is None:
-        raise ValueError("it has no footer")
+        return []
     try:
-        groups = _read(footer, _WANTED)[_ROW_GROUPS]
+        groups = _read(footer)[_ROW_GROUPS]
         return [[_place(chunk[_META_DATA]) for chunk in group[_COLUMNS]] for group in groups]
     except KeyError as error:
         raise ValueError(f"its footer lacks field {error}") from None
 
 
-def _read(footer: bytes, wanted: Mapping[int, Wanted]) -> dict[int, Any]:
+def _read(footer: bytes) -> dict[int, Any]:
     try:
-        return Structs(footer, most=MOST_OPEN_BYTES).read(wanted)
+        return Structs(footer, most=MOST_OPEN_BYTES).read(_WANTED)
     except TooLarge:
         raise ValueError(f"its footer unfolds to more than the {MOST_OPEN_BYTES:,} bytes that are allowed") from None
     except IndexError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 
 from etl.config import RECORD_BYTES
 from etl.errors import SourceError
-from etl.readers.footers import ChunkPlace, check_footer, chunk_places
+from etl.readers.footers import chunk_places
 from etl.readers.typed import BATCH_BYTES, BATCH_RECORDS, MOST_OPEN_BYTES, typed_batch, without_views
 from etl.readers.unfolding import read_row_group
 from etl.records import Position, RecordBatch
@@ -34,7 +33,7 @@ class ParquetReader:
         self._shown = shown
         self._most_bytes = max_record_bytes
         with self._source_errors("is not a Parquet file that can be read"):
-            check_footer(path)
+            self._places = chunk_places(path)
             self._file = pq.ParquetFile(path, page_checksum_verification=True, buffer_size=STREAM_BUFFER)
             self.schema: pa.Schema = without_views(self._file.schema_arrow)
             self._size = path.stat().st_size
@@ -50,10 +49,6 @@ class ParquetReader:
             for values in self._values(group, skipped, columns):
                 yield typed_batch(values, first, self._most_bytes, self._consumed(first + values.num_rows))
                 first += values.num_rows
-
-    @cached_property
-    def _places(self) -> list[list[ChunkPlace]]:
-        return chunk_places(self._path)
 
     def _row_groups_behind(self, record: int) -> Iterator[tuple[int, int]]:
         """Each row group that has records behind ``record``, and how many of its records come before that."""

@@ -103,7 +103,6 @@ class Structs:
 
     def _pass_all(self, kind: int, size: int, depth: int) -> None:
         for _ in range(size):
-            self._require_more()
             if kind == _STRUCT:
                 self._item({}, depth)
             else:
@@ -112,25 +111,26 @@ class Structs:
 
     def _pass_map(self, depth: int) -> None:
         size = self._varint()
+        if size > len(self.data) - self.at:
+            raise IndexError
         kinds = self._byte() if size else 0
         for _ in range(size):
-            self._require_more()
             self._add(_SMALL)
             for kind in (kinds >> 4, kinds & 0x0F):
                 self._pass(kind, depth + 1, is_field=False)
 
     def _size_of_list(self) -> tuple[int, int]:
+        """The type of its items and how many there are. Thrift makes room for them all before it reads the first."""
         head = self._byte()
-        return head & 0x0F, self._varint() if head >> 4 == 15 else head >> 4
+        size = self._varint() if head >> 4 == 15 else head >> 4
+        if size > len(self.data) - self.at:  # an item has one byte at least
+            raise IndexError
+        return head & 0x0F, size
 
     def _add(self, size: int) -> None:
         self.unfolded += size
         if self.most is not None and self.unfolded > self.most:
             raise TooLarge
-
-    def _require_more(self) -> None:
-        if self.at >= len(self.data):
-            raise IndexError
 
     def _byte(self) -> int:
         self.at += 1
