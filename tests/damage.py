@@ -11,6 +11,7 @@ from pathlib import Path
 
 from etl.config import Csv
 from etl.errors import SourceError
+from etl.readers.arrow import ArrowReader
 from etl.readers.csv import CsvReader
 from etl.readers.parquet import ParquetReader
 from etl.records import Position, Reader
@@ -102,4 +103,6 @@ def _peak() -> int:
 def _reader(path: Path) -> Reader:
     if path.suffix == ".parquet":
         return ParquetReader(path, path.name)
+    if path.suffix == ".arrow":
+        return ArrowReader(path, path.name)
     return CsvReader(path, path.name, Csv(), names=("id", "name"))

@@ -121,14 +121,47 @@ class ArrowReader:
 def _require_sound(values: pa.RecordBatch) -> None:
     """Raise ArrowInvalid for values that lie outside of their batch: Arrow would take them from anywhere in memory.
 
-    A text that is no UTF-8 is the affair of its record.
+    A text that is no UTF-8 is the affair of its record: it must not end the search for what lies outside.
     """
     for column in values.columns:
-        try:
-            column.validate(full=True)
-        except pa.ArrowInvalid as error:
-            if "Invalid UTF8" not in str(error):
-                raise
+        column.view(_as_bytes(column.type)).validate(full=True)
+
+
+_BYTES_OF = {
+    pa.string(): pa.binary(),
+    pa.large_string(): pa.large_binary(),
+    pa.string_view(): pa.binary_view(),
+}
+
+
+def _as_bytes(type_: pa.DataType) -> pa.DataType:
+    """The type of the same memory in which texts are any bytes."""
+    if type_ in _BYTES_OF:
+        return _BYTES_OF[type_]
+    if pa.types.is_dictionary(type_):
+        return pa.dictionary(type_.index_type, _as_bytes(type_.value_type), type_.ordered)
+    if pa.types.is_struct(type_):
+        return pa.struct([_field_as_bytes(type_.field(place)) for place in range(type_.num_fields)])
+    if pa.types.is_map(type_):
+        return pa.map_(_field_as_bytes(type_.key_field), _field_as_bytes(type_.item_field))
+    if pa.types.is_fixed_size_list(type_):
+        return pa.list_(_field_as_bytes(type_.value_field), type_.list_size)
+    for is_type, made in _LISTS:
+        if is_type(type_):
+            return made(_field_as_bytes(type_.value_field))
+    return type_
+
+
+_LISTS = (
+    (pa.types.is_list, pa.list_),
+    (pa.types.is_large_list, pa.large_list),
+    (pa.types.is_list_view, pa.list_view),
+    (pa.types.is_large_list_view, pa.large_list_view),
+)
+
+
+def _field_as_bytes(field: pa.Field) -> pa.Field:
+    return field.with_type(_as_bytes(field.type))
 
 
 def _parts(values: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -29,10 +29,12 @@ def typed_batch(values: pa.RecordBatch, first: int, most_bytes: int, consumed: i
 
     Those are the ones with a text that is not UTF-8, or that are longer than ``most_bytes``.
     """
-    values = values.cast(without_views(values.schema))  # of texts no UTF-8 is asked here
+    columns = [_without_views(column) for column in values.columns]
+    values = pa.RecordBatch.from_arrays(columns, schema=without_views(values.schema))
     numbers = np.arange(first + 1, first + 1 + values.num_rows, dtype=np.int64)
     end = Position(record=first + values.num_rows)
     flaws = _texts_that_are_none(values) | _long_records(values, most_bytes)
+    values = pa.RecordBatch.from_arrays([_with_sound_words(column) for column in values.columns], schema=values.schema)
     if not flaws:
         return RecordBatch(values, numbers, None, (), end, consumed)
     rejects = tuple(
@@ -41,6 +43,22 @@ def typed_batch(values: pa.RecordBatch, first: int, most_bytes: int, consumed: i
     )
     good = np.delete(np.arange(values.num_rows), sorted(flaws))
     return RecordBatch(values.take(good), numbers[good], None, rejects, end, consumed)
+
+
+def _without_views(column: pa.Array) -> pa.Array:
+    """Of texts no UTF-8 is asked here."""
+    if column.type not in _WITHOUT_VIEWS:
+        return column
+    return (_with_empty_nulls(column) if column.null_count else column).cast(_WITHOUT_VIEWS[column.type])
+
+
+def _with_empty_nulls(column: pa.Array) -> pa.Array:
+    """Arrow's cast follows the view in the place of a NULL too, which may be anything: validation passes over it."""
+    validity, views, *data = column.buffers()
+    cells = np.frombuffer(views, np.uint8, 16 * (column.offset + len(column))).reshape(-1, 16).copy()
+    cells[column.offset :][column.is_null().to_numpy(zero_copy_only=False)] = 0
+    buffers = [validity, pa.py_buffer(cells), *data]
+    return pa.Array.from_buffers(column.type, len(column), buffers, offset=column.offset)
 
 
 def _long_records(values: pa.RecordBatch, most_bytes: int) -> dict[int, _Flaw]:
@@ -62,9 +80,27 @@ def _texts_that_are_none(values: pa.RecordBatch) -> dict[int, _Flaw]:
     for name, column in zip(values.schema.names, values.columns, strict=True):
         if _is_sound(column):
             continue
-        places = [place for place in range(len(column)) if not _is_sound(column.slice(place, 1))]
+        places = np.flatnonzero(_are_unsound(column)).tolist()
         flaws |= dict.fromkeys(places, (Reason.ENCODING, "holds bytes that are not UTF-8", name))
     return flaws
+
+
+def _are_unsound(column: pa.Array) -> NDArray[np.bool_]:
+    """Of each cell whether it is; of a dictionary, whether its word is."""
+    if not pa.types.is_dictionary(column.type):
+        return np.array([not _is_sound(column.slice(place, 1)) for place in range(len(column))], np.bool_)
+    words = _are_unsound(column.dictionary)
+    codes = pc.fill_null(column.indices, -1).to_numpy()
+    return (codes >= 0) & words[codes] if len(words) else np.zeros(len(column), np.bool_)
+
+
+def _with_sound_words(column: pa.Array) -> pa.Array:
+    """A dictionary without the words that are no text: the records that have them are refused."""
+    if not pa.types.is_dictionary(column.type) or _is_sound(column.dictionary):
+        return column
+    kept = pa.array(~_are_unsound(column.dictionary))
+    words = pc.if_else(kept, column.dictionary, pa.scalar(None, column.dictionary.type))
+    return pa.DictionaryArray.from_arrays(column.indices, words, ordered=column.type.ordered)
 
 
 def _is_sound(column: pa.Array) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,57 @@ def test_a_text_that_is_no_utf8_costs_its_record_alone(tmp_path: Path) -> None:
     (batch,) = read(tmp_path / "in.feather")
     assert batch.numbers.tolist() == [1, 3]
     assert [(reject.record, reject.reason, reject.column) for reject in batch.rejects] == [(2, Reason.ENCODING, "name")]
+
+
+def test_a_word_of_a_dictionary_that_is_no_utf8_costs_the_records_that_have_it(tmp_path: Path) -> None:
+    words = pa.array([b"a", b"\xff", b"c", b"\xfe"])
+    texts = pa.Array.from_buffers(pa.string(), 4, words.buffers())
+    names = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, None, 1, 0], pa.int8()), texts)
+    write_file(tmp_path / "in.arrow", None, pa.table({"id": range(6), "name": names}))
+    batches = read(tmp_path / "in.arrow")
+    assert [(reject.record, reject.reason) for batch in batches for reject in batch.rejects] == [
+        (2, Reason.ENCODING),
+        (5, Reason.ENCODING),
+    ]
+    assert [row for batch in batches for row in batch.columns.to_pylist()] == [
+        {"id": 0, "name": "a"},
+        {"id": 2, "name": "c"},
+        {"id": 3, "name": None},
+        {"id": 5, "name": "a"},
+    ]
+
+
+def test_a_code_that_no_word_has_is_an_error_though_a_word_is_no_utf8(tmp_path: Path) -> None:
+    words = pa.Array.from_buffers(pa.string(), 2, pa.array([b"\xff", b"a"]).buffers())
+    codes = pa.array([0, 1, 77, 1, 1, 1, 1, 1], pa.int8())
+    names = pa.DictionaryArray.from_arrays(codes, words, safe=False)
+    with ipc.new_file(tmp_path / "in.arrow", pa.schema([("name", names.type)])) as writer:
+        writer.write_batch(pa.record_batch({"name": names}))
+    with pytest.raises(SourceError, match=r"in\.arrow cannot be read: .*77"):
+        read(tmp_path / "in.arrow")
+
+
+@pytest.mark.parametrize("type_", [pa.string_view(), pa.binary_view()], ids=str)
+def test_a_view_in_the_place_of_a_null_is_not_followed(tmp_path: Path, type_: pa.DataType) -> None:
+    """Arrow's own cast ends the process."""
+    texts = pa.array(["text of which the view is long", None, "short", None], type_)
+    validity, views, data = texts.buffers()
+    wild = bytearray(views.to_pybytes())
+    for null in (1, 3):  # a view: length, the first four bytes, the number of the buffer, the place in it
+        wild[16 * null : 16 * null + 16] = struct.pack("<iiii", -(1 << 31), 0, 7, 1 << 30)
+    column = pa.Array.from_buffers(type_, 4, [validity, pa.py_buffer(bytes(wild)), data])
+    write_file(tmp_path / "in.arrow", None, pa.table({"text": column}))
+
+    (batch,) = read(tmp_path / "in.arrow")
+    (behind,) = read(tmp_path / "in.arrow", record=1)
+
+    assert batch.columns["text"].cast(pa.string()).to_pylist() == [
+        "text of which the view is long",
+        None,
+        "short",
+        None,
+    ]
+    assert behind.columns["text"].cast(pa.string()).to_pylist() == [None, "short", None]
 
 
 def test_a_record_that_is_too_long_costs_itself_alone(tmp_path: Path) -> None:

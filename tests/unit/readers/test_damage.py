@@ -50,6 +50,15 @@ PARQUET: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "nested": (NESTED, {"compression": "none"}),
     "nested, plain": (NESTED, {"compression": "zstd", "use_dictionary": False}),
 }
+ARROW: dict[str, tuple[dict[str, Any], bool, str | None]] = {
+    "file": (FLAT, True, None),
+    "stream": (FLAT, False, None),
+    "lz4": (FLAT, True, "lz4"),
+    "zstd": (FLAT, False, "zstd"),
+    "nested": (NESTED, True, None),
+    "dictionaries": ({"name": pa.array(FLAT["name"]).dictionary_encode(), "x": FLAT["x"]}, False, None),
+    "views": ({"name": pa.array(FLAT["name"], pa.string_view()), "x": FLAT["x"]}, True, None),
+}
 CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 
 
@@ -57,6 +66,18 @@ def parquet(path: Path, kind: str) -> bytes:
     columns, options = PARQUET[kind]
     pq.write_table(pa.table(columns), path, row_group_size=40, **options)
     return path.read_bytes()
+
+
+def arrow(kind: str) -> bytes:
+    columns, is_file, compression = ARROW[kind]
+    table = pa.table(columns)
+    target = pa.BufferOutputStream()
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    make = pa.ipc.new_file if is_file else pa.ipc.new_stream
+    with make(target, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=40)
+    content: bytes = target.getvalue().to_pybytes()
+    return content
 
 
 def packed(codec: str) -> bytes:
@@ -113,6 +134,20 @@ def test_a_parquet_file_damaged_at_every_byte_is_told_or_read(tmp_path, kind):
     content = parquet(path, kind)
 
     assert set(read_variants(path, cuts(content))) == {"told"}
+    assert set(read_variants(path, [*flips(content, [0x01, 0x10, 0x80, 0xFF]), *noise(content, 5_000)])) == {
+        "told",
+        "read",
+    }
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ARROW)
+def test_an_arrow_file_damaged_at_every_byte_is_told_or_read(tmp_path, kind):
+    path = tmp_path / "a.arrow"
+    content = arrow(kind)
+
+    assert set(read_variants(path, cuts(content))) <= {"told", "read"}  # a stream may end behind any of its messages
     assert set(read_variants(path, [*flips(content, [0x01, 0x10, 0x80, 0xFF]), *noise(content, 5_000)])) == {
         "told",
         "read",
