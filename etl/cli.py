@@ -23,7 +23,7 @@ from etl import __version__
 from etl.config import Method, RejectLimit, parse_limit, read_database, read_job
 from etl.errors import ConfigError, EtlError, OutOfMemory
 from etl.showing import shown_argument, to_json, visible_lines, without_passwords
-from etl.stopping import Signals, exit_code_of, name_of
+from etl.stopping import Signals, exit_code_of, name_of, stop_comes_first
 
 EXIT_CODES = """
 \b
@@ -338,9 +338,12 @@ def _told_in_a_sentence(signals: Signals, as_object: Callable[[int, str], str] |
 
     ``as_object`` makes the JSON object that is due on standard output then.
     """
+    from pyarrow import enable_signal_handlers  # only now: it takes a fifth of a second
+
+    enable_signal_handlers(False)  # its own, for as long as it parses CSV, would keep a signal from ours
     signals.last_words = partial(_told_at_once, as_object)
     try:
-        with signals.interruptible():
+        with signals.interruptible(), stop_comes_first(signals):
             yield
         code, sentence = 0, ""
     except EtlError as error:

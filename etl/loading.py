@@ -45,7 +45,7 @@ from etl.records import (
 )
 from etl.retrying import persist
 from etl.running import Course, Execution, Options, Preparation, RunInProgress, ending_of, unwritten_end
-from etl.stopping import NeverStopped, Stop
+from etl.stopping import NeverStopped, Stop, stop_comes_first
 
 logger = logging.getLogger(__name__)
 
@@ -216,10 +216,11 @@ class _Attempts:
             return self._given_up(self._course.opened, error)
 
     def _attempt(self) -> Execution:
-        preparation = self._prepare()
-        self._is_at_work = True
-        with executed(preparation, self._job, self._options, self._reporter, self._stop, self._course) as execution:
-            return execution
+        with stop_comes_first(self._stop):
+            preparation = self._prepare()
+            self._is_at_work = True
+            with executed(preparation, self._job, self._options, self._reporter, self._stop, self._course) as execution:
+                return execution
 
     def _prepare(self) -> Preparation:
         """What the attempt before has left, or all of it anew where its connection was lost, and with it the lock."""

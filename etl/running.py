@@ -80,7 +80,7 @@ from etl.records import (
     Verdict,
     summed,
 )
-from etl.stopping import Stop, exit_code_of, held, held_on, name_of
+from etl.stopping import Stop, exit_code_of, held, held_on, name_of, stop_comes_first
 from etl.timing import Meter
 
 logger = logging.getLogger(__name__)
@@ -201,7 +201,11 @@ class RunInProgress:
         """
         try:
             self._stop.release()
-            with target_errors(self._connection.engine.url), invalidated_when_lost(self._connection):
+            with (
+                stop_comes_first(self._stop),
+                target_errors(self._connection.engine.url),
+                invalidated_when_lost(self._connection),
+            ):
                 for plan in self._plans:
                     self._require_unfinished(plan)
                 for plan in self._plans:

@@ -43,6 +43,9 @@ class Stop(Protocol):
     def release(self) -> None:
         """Undo a ``hold``; what came meanwhile is raised."""
 
+    def raised(self) -> KeyboardInterrupt | None:
+        """What was raised, if anything was."""
+
 
 class NeverStopped:
     """For who calls ``etl.load``: what signals mean is the caller's to say."""
@@ -52,6 +55,25 @@ class NeverStopped:
 
     def release(self) -> None:
         pass
+
+    def raised(self) -> None:
+        return None
+
+
+@contextmanager
+def stop_comes_first(stop: Stop) -> Iterator[None]:
+    """An error behind what ``stop`` has raised is its doing, and gives way to it.
+
+    It may have broken off what others were about to undo or to finish, and that, or their own clean-up, has failed
+    then: SQLAlchemy finds a transaction not to be the active one, an assertion does not hold.
+    """
+    try:
+        yield
+    except Exception as error:
+        raised = stop.raised()
+        if raised is None:
+            raise
+        raise raised from error
 
 
 @contextmanager
@@ -88,6 +110,7 @@ class Signals:
         self.last_words: Callable[[int], None] = _silence
         self._first: int | None = None
         self._is_raised = False
+        self._raised: KeyboardInterrupt | None = None
         self._holds = 1
         self._handlers: dict[int, Any] = {}
 
@@ -143,7 +166,11 @@ class Signals:
         if self._first is None or self._holds or self._is_raised:
             return
         self._is_raised = True
-        raise Terminated if self._first == signal.SIGTERM else KeyboardInterrupt
+        self._raised = Terminated() if self._first == signal.SIGTERM else KeyboardInterrupt()
+        raise self._raised
+
+    def raised(self) -> KeyboardInterrupt | None:
+        return self._raised
 
     def _watch(self) -> None:
         """Read the numbers that Python's own handler, in C, writes at once, whatever the main thread does."""

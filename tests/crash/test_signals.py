@@ -44,7 +44,7 @@ def mostly(number: signal.Signals) -> pytest.MarkDecorator:
 
 def assert_stopped(exit_code: int, output: str, number: int) -> dict[str, Any]:
     """The exit code of the signal, and the one JSON object with it."""
-    assert exit_code == 128 + number
+    assert exit_code == 128 + number, output
     assert output.count("\n") == 1
     result: dict[str, Any] = json.loads(output)
     assert list(result) == RESULT_KEYS
@@ -142,6 +142,43 @@ def test_signals_at_random_moments_end_the_run_in_order(
         if job.is_completed():
             assert job.outcome() == expected
             job.start_over()
+
+
+# A function of others that turns what was raised into an error of its own, as clean-up does that fails in turn.
+REPLACED = """
+import os, {module}
+
+def replaced(*args, **kwargs):
+    try:
+        os.kill(os.getpid(), {number})
+        while True:
+            pass
+    except KeyboardInterrupt:
+        raise {error}
+
+{module}.{name} = replaced
+"""
+PLACES = {
+    "written": ("etl.writers.row", "row_values", "__import__('sqlalchemy').exc.InvalidRequestError('not active')"),
+    "lost": ("etl.writers.row", "row_values", "__import__('sqlite3').OperationalError('disk I/O error')"),
+    "planned": ("etl.plans", "find_aggregates", "AssertionError"),
+    "found": ("etl.loading", "found_sources", "__import__('etl').EtlError('cannot be found')"),
+}
+
+
+@BOTH
+@pytest.mark.parametrize("place", PLACES)
+def test_signal_that_another_error_replaces_is_told_all_the_same(sqlite_url, tmp_path, nursery, place, number):
+    job = make_job(sqlite_url, tmp_path, "row", 50, 120)
+    expected = job.left_alone(nursery)
+    module, name, error = PLACES[place]
+    first = REPLACED.format(module=module, name=name, error=error, number=int(number))
+
+    done = nursery.run("load", job.path, "--json", first=first)
+
+    assert_stopped(done.exit_code, done.output, number)
+    job.finish(nursery)
+    assert job.outcome() == expected
 
 
 # Before there is a run
