@@ -115,5 +115,13 @@ class AccountingError(EtlError):
     """The counts do not add up; nothing of the open transaction is committed."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """SIGINT, by a class of our own.
+
+    A KeyboardInterrupt itself that passes through the code of an ``exec`` or ``eval``, as dataclasses have it, has
+    CPython end the process by a SIGINT in place of its exit code (``run_eval_code_obj`` in pythonrun.c).
+    """
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, told as Python tells SIGINT: whoever rolls back for the one does so for the other."""

@@ -144,6 +144,16 @@ class _Passed:
     consumed: int = 0  # bytes, of all of the source
 
 
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """What is to be read of a source: behind ``start``, up to the record ``goal``, while the open transaction has
+    ``open_rows`` rows already."""
+
+    start: Position
+    goal: int | None
+    open_rows: int
+
+
 class RunInProgress:
     """One execution of a run, on one session whose open transaction is the outer one.
 
@@ -299,7 +309,8 @@ class RunInProgress:
     def _load_file(self, plan: LoadPlan, planned_source: SourcePlan, file: File, watch: Watch) -> None:
         goal = self._goal(plan, file)
         passed = _Passed(time.monotonic(), file.position, Counts())
-        with prefetching(self._ready_pieces(plan, planned_source, file, goal), is_large=_is_large) as pieces:
+        stretch = _Stretch(file.position, goal, self._open_rows)
+        with prefetching(self._ready_pieces(plan, planned_source, stretch), is_large=_is_large) as pieces:
             for records, rows, encoded in self._meter.each("wait", pieces):
                 counts = self._write(plan, planned_source, file, records, rows, encoded)
                 self._reporter.records_done(records.consumed - passed.consumed, counts)
@@ -335,33 +346,16 @@ class RunInProgress:
         advance(self._session, file, passed.end, passed.counts)
         return replace(passed, started=now, counts=Counts())
 
-    def _ready_pieces(
-        self, plan: LoadPlan, planned_source: SourcePlan, file: File, goal: int | None
-    ) -> Iterator[Piece]:
-        """Record batches and all that is to be done with them before the database is needed: for another thread."""
+    def _ready_pieces(self, plan: LoadPlan, planned_source: SourcePlan, stretch: _Stretch) -> Iterator[Piece]:
+        """Record batches and all that is to be done with them before the database is needed: for another thread.
+
+        So it is given no object of the ledger: to look at one may ask the database, whose connection is not shared.
+        """
         map_timed = self._meter.timed("map", map_records)
         encode = self._meter.timed("encode", plan.choice.writer.encode)
-        for records in self._meter.each("read", self._record_batches(plan, planned_source, file, goal)):
+        for records in self._meter.each("read", _record_batches(plan, planned_source, stretch)):
             rows = map_timed(records, planned_source.mapping)
             yield records, rows, encode(rows.columns)
-
-    def _record_batches(
-        self, plan: LoadPlan, planned_source: SourcePlan, file: File, goal: int | None
-    ) -> Iterator[RecordBatch]:
-        """The record batches behind the checkpoint, as large as the writer wants them, cut where a transaction will be
-        full or the limit is reached."""
-        source = planned_source.source
-        reader = open_reader(source, plan.load, planned_source.format, planned_source.schema)
-        if not reader.schema.equals(planned_source.schema):
-            raise SourceChanged(
-                f"{source.path} has other columns than when the run began; the open transaction was rolled back.",
-                "Run the same command again.",
-            )
-        batches = reader.batches(file.position, planned_source.mapping.source_columns)
-        if goal is not None:
-            batches = up_to(goal, batches)
-        every = plan.load.commit_every if isinstance(plan.load.commit_every, int) else None
-        return in_pieces(batches, plan.choice.writer.piece_rows, commit_every=every, open_rows=self._open_rows)
 
     def _write(
         self,
@@ -510,6 +504,22 @@ def unwritten_end(run_id: str, job: Job, options: Options, course: Course, endin
 
 def _file_result(file: File) -> FileResult:
     return FileResult(file.path, "loaded" if file.status == "loaded" else "partial", file.counts)
+
+
+def _record_batches(plan: LoadPlan, planned_source: SourcePlan, stretch: _Stretch) -> Iterator[RecordBatch]:
+    """As large as the writer wants them, cut where a transaction will be full or the goal is reached."""
+    source = planned_source.source
+    reader = open_reader(source, plan.load, planned_source.format, planned_source.schema)
+    if not reader.schema.equals(planned_source.schema):
+        raise SourceChanged(
+            f"{source.path} has other columns than when the run began; the open transaction was rolled back.",
+            "Run the same command again.",
+        )
+    batches = reader.batches(stretch.start, planned_source.mapping.source_columns)
+    if stretch.goal is not None:
+        batches = up_to(stretch.goal, batches)
+    every = plan.load.commit_every if isinstance(plan.load.commit_every, int) else None
+    return in_pieces(batches, plan.choice.writer.piece_rows, commit_every=every, open_rows=stretch.open_rows)
 
 
 def _is_large(piece: Piece) -> bool:

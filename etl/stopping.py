@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Protocol, Self
 
-from etl.errors import Terminated
+from etl.errors import Interrupted, Terminated
 from etl.threads import start_daemon
 
 PATIENCE = 3.0  # seconds that a command has, from the first signal on, to end in order
@@ -35,7 +35,7 @@ def name_of(exit_code: int) -> str:
 
 
 class Stop(Protocol):
-    """What may ask for an end of the work, as ``KeyboardInterrupt`` or ``Terminated``, raised where it is not held."""
+    """What may ask for an end of the work, as ``Interrupted`` or ``Terminated``, raised where it is not held."""
 
     def hold(self) -> None:
         """From here on nothing is raised."""
@@ -166,7 +166,7 @@ class Signals:
         if self._first is None or self._holds or self._is_raised:
             return
         self._is_raised = True
-        self._raised = Terminated() if self._first == signal.SIGTERM else KeyboardInterrupt()
+        self._raised = Terminated() if self._first == signal.SIGTERM else Interrupted()
         raise self._raised
 
     def raised(self) -> KeyboardInterrupt | None:

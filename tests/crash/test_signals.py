@@ -181,6 +181,25 @@ def test_signal_that_another_error_replaces_is_told_all_the_same(sqlite_url, tmp
     assert job.outcome() == expected
 
 
+IN_EXEC = """
+import os, etl.loading
+
+def executed(*args, **kwargs):
+    exec("import os; os.kill(os.getpid(), 2)\\nwhile True: pass")
+
+etl.loading.found_sources = executed
+"""
+
+
+def test_sigint_in_code_that_is_executed_as_a_text_ends_with_its_exit_code(sqlite_url, tmp_path, nursery):
+    """CPython would end the process by the signal."""
+    job = make_job(sqlite_url, tmp_path, "row", 50, 120)
+
+    done = nursery.run("load", job.path, "--json", first=IN_EXEC)
+
+    assert_stopped(done.exit_code, done.output, signal.SIGINT)
+
+
 # Before there is a run
 
 AT_IMPORT = """

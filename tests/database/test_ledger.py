@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import json
 import re
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sqlalchemy.orm import Session
 import etl
 import etl.ledger.schema
 import etl.plans
+import etl.running
 from etl.config import Database
 from etl.database import connected, session_factory
 from etl.errors import (
@@ -38,6 +40,7 @@ from etl.ledger import File, RejectedRecord, Run, ledger_version, upgrade_ledger
 from etl.ledger.models import Base
 from etl.ledger.schema import HEAD
 from etl.progress import Silence
+from etl.readers import prefetching
 from etl.readers.csv import CsvReader
 from etl.records import Counts, Outcome, RunResult
 from etl.writers import choose_writer
@@ -935,3 +938,39 @@ def test_sums_of_the_ledger_are_those_of_the_table_and_of_the_result(database_ur
     assert total.read == 100
     assert total.written == len(table_ids(database_url)) == len(good_ids(54))
     assert kept == total.rejected + total.duplicates
+
+
+def test_the_thread_that_reads_ahead_asks_nothing_of_the_database(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the ledger's objects are expired, as they are by the rollback of a run that is broken off."""
+    run_sql(database_url, KEYED)
+    write_csv(tmp_path / "a.csv", HEADER, numbered(100))
+    sessions: list[Session] = []
+    asking: set[str] = set()
+
+    def expiring(items: Any, **options: Any) -> Any:
+        sessions[-1].expire_all()
+        return prefetching(items, **options)
+
+    def note(*_: object) -> None:
+        asking.add(threading.current_thread().name)
+
+    def began(session: Session, *_: object) -> None:
+        sessions.append(session)
+
+    monkeypatch.setattr(etl.running, "prefetching", expiring)
+    with listening(Session, "after_begin", began), listening(sa.Engine, "before_cursor_execute", note):
+        result = etl.load(one_load(tmp_path, database_url, commit_every=7))
+
+    assert result.counts.read == 100
+    assert asking == {threading.current_thread().name}
+
+
+@contextlib.contextmanager
+def listening(target: Any, name: str, hear: Callable[..., None]) -> Iterator[None]:
+    sa.event.listen(target, name, hear)
+    try:
+        yield
+    finally:
+        sa.event.remove(target, name, hear)
