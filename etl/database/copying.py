@@ -7,6 +7,7 @@ loads into SQLite imports nothing of this.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,8 @@ BINARY_TYPES = frozenset(
 # Rows that are encoded at a time. Not many: pgpq holds the GIL meanwhile, and a chunk that loses a row is made anew.
 # Not few: a chunk by itself costs as much as a thousand rows.
 CHUNK_ROWS = 2_048
+
+_INT16, _INT32 = Struct(">h"), Struct(">i")
 
 
 def is_binary(sql_type: str, arrow_type: pa.DataType) -> bool:
@@ -115,11 +118,28 @@ def encode_kept(
     for number, chunk in enumerate(encoded.chunks):
         here = slice(number * encoded.chunk_rows, (number + 1) * encoded.chunk_rows)
         kept = np.flatnonzero(is_kept[here])
-        if len(kept) == len(is_kept[here]):
+        lost = len(is_kept[here]) - len(kept)
+        if not lost:
             yield chunk
+        elif lost == 1:
+            yield from _without(chunk, int(np.argmin(is_kept[here])), rows[here], encoder)
         elif len(kept):
             yield encoder.chunk(rows.take(pa.array(kept + here.start)))
     yield encoder.tail()
+
+
+def _without(chunk: bytes, place: int, rows: pa.RecordBatch, encoder: _BinaryEncoder | _TextEncoder) -> Iterator[bytes]:
+    """A chunk of ``rows`` but for the one at ``place``.
+
+    It is found by encoding those before it, or those from it on, whichever are fewer: to take the others from the rows,
+    and encode them, takes several times as long.
+    """
+    if place <= len(rows) // 2:
+        start = len(encoder.chunk(rows.slice(0, place))) if place else 0
+    else:
+        start = len(chunk) - len(encoder.chunk(rows.slice(place)))
+    yield chunk[:start]
+    yield chunk[encoder.end_of_row(chunk, start) :]
 
 
 def _all_binary(schema: pa.Schema, sql_types: Sequence[str]) -> bool:
@@ -156,6 +176,16 @@ class _BinaryEncoder:
 
     def tail(self) -> bytes:
         return self._TAIL
+
+    @staticmethod
+    def end_of_row(chunk: bytes, start: int) -> int:
+        """Behind the number of its fields, and each field with its length before it, -1 of a NULL."""
+        (fields,) = _INT16.unpack_from(chunk, start)
+        place: int = start + _INT16.size
+        for _ in range(fields):
+            (length,) = _INT32.unpack_from(chunk, place)
+            place += _INT32.size + max(0, length)
+        return place
 
 
 def _sent_field(field: pa.Field, sql_type: str) -> pa.Field:
@@ -202,6 +232,11 @@ class _TextEncoder:
 
     def tail(self) -> bytes:
         return b""
+
+    @staticmethod
+    def end_of_row(chunk: bytes, start: int) -> int:
+        """A line end that is data is escaped."""
+        return chunk.index(b"\n", start) + 1
 
 
 def _data(lines: pa.Array) -> memoryview:

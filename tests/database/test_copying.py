@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from etl.database import session_factory
 from etl.database.copying import CHUNK_ROWS, copy_blocks, cursor_of, encode, encode_kept, quoted
@@ -59,3 +62,26 @@ def test_rows_that_are_not_kept_are_missing_and_no_others(postgres_url: str, for
         return encode_kept(rows, types, encode(rows, types), is_kept)
 
     assert copied(postgres_url, form, rows_of(form), kept) == np.flatnonzero(is_kept).tolist()
+
+
+WIDE = {
+    "bigint": pa.array([None if number % 5 == 0 else number << 8 for number in NUMBERS], pa.int64()),
+    "text": pa.array([None if number % 3 == 0 else "a\\b\tc\nd\r\ne" * (number % 4) for number in NUMBERS]),
+    "numeric": pa.array([Decimal(number) / 100 if number % 7 else None for number in NUMBERS], pa.decimal128(12, 2)),
+    "bytea": pa.array([bytes([0, 3, 0, 0]) * (number % 3) for number in NUMBERS], pa.binary()),
+    "boolean": pa.array([number % 2 == 0 for number in NUMBERS]),
+    "json": pa.array([f'{{"n": {number}}}' for number in NUMBERS]),
+}
+INET = {"inet": FORMS["text"][1], **WIDE}
+
+
+@settings(max_examples=60, deadline=None)
+@given(dropped=st.sets(st.integers(0, ROWS - 1), max_size=4), columns=st.sampled_from([WIDE, INET]))
+def test_what_is_kept_is_what_the_kept_rows_alone_would_be(dropped: set[int], columns: dict[str, pa.Array]) -> None:
+    rows, types = pa.RecordBatch.from_pydict(columns), list(columns)
+    is_kept = np.ones(ROWS, dtype=np.bool_)
+    is_kept[list(dropped)] = False
+
+    kept = b"".join(encode_kept(rows, types, encode(rows, types), is_kept))
+
+    assert kept == b"".join(encode(rows.filter(pa.array(is_kept)), types))
