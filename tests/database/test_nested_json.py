@@ -311,7 +311,7 @@ def without_nulls(value: Any) -> Any:
     return [without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(records=nested, orphans=st.sampled_from(["refuse", "reject"]), is_short=st.booleans())
 def test_the_same_records_come_to_the_same_as_from_parquet(tmp_path, records, orphans, is_short):
     ended = []
