@@ -80,7 +80,7 @@ from etl.records import (
     Verdict,
     summed,
 )
-from etl.stopping import Stop, exit_code_of, held, held_on, name_of, stop_comes_first
+from etl.stopping import Stop, exit_code_of, held, held_on, name_of
 from etl.timing import Meter
 
 logger = logging.getLogger(__name__)
@@ -211,11 +211,7 @@ class RunInProgress:
         """
         try:
             self._stop.release()
-            with (
-                stop_comes_first(self._stop),
-                target_errors(self._connection.engine.url),
-                invalidated_when_lost(self._connection),
-            ):
+            with target_errors(self._connection.engine.url), invalidated_when_lost(self._connection):
                 for plan in self._plans:
                     self._require_unfinished(plan)
                 for plan in self._plans:
@@ -227,7 +223,7 @@ class RunInProgress:
         except (EtlError, MemoryError, KeyboardInterrupt) as error:
             if is_lost(self._connection):
                 raise
-            return self.broken_off(error)
+            return self.broken_off(self._stop.raised() or error)
 
     def _require_unfinished(self, plan: LoadPlan) -> None:
         """A source that is committed in part and is not found any more would stay so, and nobody would know."""
