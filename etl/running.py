@@ -19,6 +19,7 @@ from etl.accounting import check_reject_limit, counts_of, reasons_committed, rea
 from etl.config import Job, Load, Method, RejectLimit
 from etl.database import (
     Sessions,
+    answers,
     commit_unwaited,
     invalidated_when_lost,
     is_lost,
@@ -221,9 +222,22 @@ class RunInProgress:
         except TargetUnavailable:
             raise
         except (EtlError, MemoryError, KeyboardInterrupt) as error:
-            if is_lost(self._connection):
+            told = self._stop.raised() or error
+            if self._is_usable_after(told):
+                return self.broken_off(told)
+            if told is error:
                 raise
-            return self.broken_off(self._stop.raised() or error)
+            raise told from error
+
+    def _is_usable_after(self, error: BaseException) -> bool:
+        """Whether the connection is: a signal may have come between a command of the driver and its answer.
+
+        To ask takes a rollback, which in a dry run would take what is told of it.
+        """
+        if is_lost(self._connection):
+            return False
+        is_asked = isinstance(error, KeyboardInterrupt) and not self._options.dry_run
+        return answers(self._connection) if is_asked else True
 
     def _require_unfinished(self, plan: LoadPlan) -> None:
         """A source that is committed in part and is not found any more would stay so, and nobody would know."""
