@@ -19,7 +19,6 @@ from etl.accounting import check_reject_limit, counts_of, reasons_committed, rea
 from etl.config import Job, Load, Method, RejectLimit
 from etl.database import (
     Sessions,
-    answers,
     commit_unwaited,
     invalidated_when_lost,
     is_lost,
@@ -232,12 +231,16 @@ class RunInProgress:
     def _is_usable_after(self, error: BaseException) -> bool:
         """Whether the connection is: a signal may have come between a command of the driver and its answer.
 
-        To ask takes a rollback, which in a dry run would take what is told of it.
+        Then the rollback fails, by which it is asked.
         """
         if is_lost(self._connection):
             return False
-        is_asked = isinstance(error, KeyboardInterrupt) and not self._options.dry_run
-        return answers(self._connection) if is_asked else True
+        if isinstance(error, KeyboardInterrupt) and not self._options.dry_run:
+            try:
+                self._session.rollback()
+            except SQLAlchemyError:
+                return False
+        return True
 
     def _require_unfinished(self, plan: LoadPlan) -> None:
         """A source that is committed in part and is not found any more would stay so, and nobody would know."""
