@@ -110,9 +110,7 @@ class Structs:
                 self._pass(kind, depth + 1, is_field=False)
 
     def _pass_map(self, depth: int) -> None:
-        size = self._varint()
-        if size > len(self.data) - self.at:
-            raise IndexError
+        size = self._count(self._varint())
         kinds = self._byte() if size else 0
         for _ in range(size):
             self._add(_SMALL)
@@ -120,12 +118,15 @@ class Structs:
                 self._pass(kind, depth + 1, is_field=False)
 
     def _size_of_list(self) -> tuple[int, int]:
-        """The type of its items and how many there are. Thrift makes room for them all before it reads the first."""
+        """The type of its items and how many there are."""
         head = self._byte()
-        size = self._varint() if head >> 4 == 15 else head >> 4
-        if size > len(self.data) - self.at:  # an item has one byte at least
+        return head & 0x0F, self._count(self._varint() if head >> 4 == 15 else head >> 4)
+
+    def _count(self, items: int) -> int:
+        """So many, of one byte at least. Thrift makes room for them all before it reads the first."""
+        if items > len(self.data) - self.at:
             raise IndexError
-        return head & 0x0F, size
+        return items
 
     def _add(self, size: int) -> None:
         self.unfolded += size

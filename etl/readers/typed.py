@@ -33,8 +33,9 @@ def typed_batch(values: pa.RecordBatch, first: int, most_bytes: int, consumed: i
     values = pa.RecordBatch.from_arrays(columns, schema=without_views(values.schema))
     numbers = np.arange(first + 1, first + 1 + values.num_rows, dtype=np.int64)
     end = Position(record=first + values.num_rows)
-    flaws = _texts_that_are_none(values) | _long_records(values, most_bytes)
-    values = pa.RecordBatch.from_arrays([_with_sound_words(column) for column in values.columns], schema=values.schema)
+    long = _long_records(values, most_bytes)
+    values, flaws = _without_unsound_texts(values)
+    flaws |= long
     if not flaws:
         return RecordBatch(values, numbers, None, (), end, consumed)
     rejects = tuple(
@@ -74,15 +75,20 @@ def _long_records(values: pa.RecordBatch, most_bytes: int) -> dict[int, _Flaw]:
     }
 
 
-def _texts_that_are_none(values: pa.RecordBatch) -> dict[int, _Flaw]:
-    """The records with bytes that are not UTF-8 where text should be: Arrow hands them on without a look."""
+def _without_unsound_texts(values: pa.RecordBatch) -> tuple[pa.RecordBatch, dict[int, _Flaw]]:
+    """The records with bytes that are not UTF-8 where text should be: Arrow hands them on without a look.
+
+    They stay among the values, but in no dictionary.
+    """
     flaws: dict[int, _Flaw] = {}
-    for name, column in zip(values.schema.names, values.columns, strict=True):
+    columns = values.columns
+    for number, (name, column) in enumerate(zip(values.schema.names, columns, strict=True)):
         if _is_sound(column):
             continue
         places = np.flatnonzero(_are_unsound(column)).tolist()
         flaws |= dict.fromkeys(places, (Reason.ENCODING, "holds bytes that are not UTF-8", name))
-    return flaws
+        columns[number] = _with_sound_words(column)
+    return pa.RecordBatch.from_arrays(columns, schema=values.schema), flaws
 
 
 def _are_unsound(column: pa.Array) -> NDArray[np.bool_]:
@@ -96,7 +102,7 @@ def _are_unsound(column: pa.Array) -> NDArray[np.bool_]:
 
 def _with_sound_words(column: pa.Array) -> pa.Array:
     """A dictionary without the words that are no text: the records that have them are refused."""
-    if not pa.types.is_dictionary(column.type) or _is_sound(column.dictionary):
+    if not pa.types.is_dictionary(column.type):
         return column
     kept = pa.array(~_are_unsound(column.dictionary))
     words = pc.if_else(kept, column.dictionary, pa.scalar(None, column.dictionary.type))

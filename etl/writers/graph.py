@@ -10,19 +10,18 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 import sqlalchemy as sa
-from sqlalchemy.exc import DataError, IntegrityError, SAWarning, StatementError
+from sqlalchemy.exc import SAWarning
 from sqlalchemy.orm import Session
 from sqlalchemy.orm.collections import collection_adapter
 
 from etl.database import ChildTarget, Duplicates, Target
 from etl.records import Cause, ChildCounts, Encoded, Orphan, Outcome, Reason, Refusal
 from etl.writers.refusing import grouped, null_key_cause, null_key_refusals, refusal
-from etl.writers.row import constructed, same_value
+from etl.writers.row import OBJECT_REFUSALS, constructed, same_value
 from etl.writers.values import Values, row_values
 
 _Path = tuple[tuple[str, int], ...]
 _Attach = Callable[[Any], None]
-_REFUSALS = (IntegrityError, DataError, StatementError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ class GraphWriter:
             with session.begin_nested():
                 is_update = self._delete_former(session, node)
                 session.add(self._graph(session, self.target, node, (), attempt))  # flushed on leaving
-        except (*_REFUSALS, _RefusedError) as error:
+        except (*OBJECT_REFUSALS, _RefusedError) as error:
             if not any(node.children):
                 raise self._refused(error, session, self.target, node.values, ()) from error
         else:
@@ -132,7 +131,7 @@ class GraphWriter:
         with session.begin_nested():
             try:
                 is_update = self._delete_former(session, node)
-            except _REFUSALS as error:
+            except OBJECT_REFUSALS as error:
                 raise self._refused(error, session, self.target, node.values, ()) from error
             self._add(session, self.target, node, (), session.add, trial)
         return is_update
@@ -201,7 +200,7 @@ class GraphWriter:
             with session.begin_nested():
                 made = self._made(target, node, path)
                 attach(made)
-        except (*_REFUSALS, _RefusedError) as error:
+        except (*OBJECT_REFUSALS, _RefusedError) as error:
             raise self._refused(error, session, target, node.values, path) from error
         for child, inner in zip(target.children, node.children, strict=True):
             for element in inner:
@@ -229,7 +228,7 @@ class GraphWriter:
         try:
             with session.begin_nested():
                 _append(parent, child, self._shared(session, child, node, path, trial))
-        except _REFUSALS as error:
+        except OBJECT_REFUSALS as error:
             raise self._refused(error, session, child.target, node.values, path) from error
 
     # Why

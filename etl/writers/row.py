@@ -17,6 +17,9 @@ from etl.writers.refusing import grouped, null_key_refusals, refusal
 from etl.writers.upsert import tally_of, upsert_statement
 from etl.writers.values import Values, row_values
 
+# What may refuse an object: the database, or a type or a validator of its class.
+OBJECT_REFUSALS = (IntegrityError, DataError, StatementError, ValueError)
+
 
 @dataclass(frozen=True, slots=True)
 class RowWriter:
@@ -39,7 +42,7 @@ class RowWriter:
                 with session.begin_nested():
                     # Transient, pending after ``add``, persistent once flushed; transient again when refused.
                     session.add(constructed(self.target, values))  # flushed on leaving
-            except (IntegrityError, DataError, StatementError, ValueError) as error:
+            except OBJECT_REFUSALS as error:
                 refused[index] = refusal(error, index, values, session, self.target)
         return Outcome(rows.num_rows, grouped(refused.values()))
 
@@ -134,7 +137,7 @@ class MergingRowWriter:
                 continue
             try:
                 became[self._merge(session, values)] += 1
-            except (IntegrityError, DataError, StatementError, ValueError) as error:
+            except OBJECT_REFUSALS as error:
                 refused[index] = refusal(error, index, values, session, self.target)
         return Outcome(rows.num_rows, grouped(refused.values()), 0, became[Verdict.UPDATED], became[Verdict.UNCHANGED])
 
@@ -167,12 +170,12 @@ class MergingRowWriter:
         return Verdict.UPDATED if session.is_modified(there) else Verdict.UNCHANGED
 
     def _set(self, there: object, name: str, value: Any) -> None:
-        attribute = self.target.attributes[name]
+        attribute_name = self.target.attributes[name]
         if value is None and name in self.target.json_nulls:
-            if getattr(there, attribute) is None:
+            if getattr(there, attribute_name) is None:
                 return
             value = sa.null()
-        setattr(there, attribute, value)
+        setattr(there, attribute_name, value)
 
     def _question(self, values: Values) -> sa.Select[tuple[Any, bool]]:
         """The object with the key as it is now, kept for this transaction, and whether the values are newer.
